@@ -1,0 +1,322 @@
+"""The nouns of sentinel: what is seen, what happened, what is to be done.
+
+Everything that crosses a module border is defined here as a frozen, slotted dataclass or an
+enum. This module imports nothing of ours. The words follow HAProxy's and keepalived's manuals:
+a *check* makes an *observation*; an *event* reaches the core; the core answers with *actions*.
+
+All times named ``*_s`` are seconds of CLOCK_BOOTTIME unless they are plain durations: that clock
+neither steps nor sleeps, and it is the clock of /proc/uptime, which the hook reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Final
+
+
+class Verdict(Enum):
+    """What one run of a check means. UNKNOWN is a broken check: it never moves a counter."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNKNOWN = "UNKNOWN"
+
+
+class Code(StrEnum):
+    """HAProxy's check result codes (management guide, ``show stat`` field ``check_status``)."""
+
+    UNK = "UNK"  # the check could not be carried out: nothing is known
+    SOCKERR = "SOCKERR"  # the check failed on our side, before a packet was sent
+    L4OK = "L4OK"
+    L4CON = "L4CON"  # refused, unreachable, reset before the connection stood
+    L4TOUT = "L4TOUT"
+    L6OK = "L6OK"
+    L6RSP = "L6RSP"  # the TLS handshake failed
+    L6TOUT = "L6TOUT"
+    L7OK = "L7OK"
+    L7RSP = "L7RSP"  # the answer is not what the protocol allows
+    L7STS = "L7STS"  # a well-formed answer that was not expected
+    L7TOUT = "L7TOUT"
+    PROCOK = "PROCOK"
+    PROCERR = "PROCERR"
+    PROCTOUT = "PROCTOUT"
+
+
+#: Codes that mean "silence": the other side neither answered nor refused.
+SILENT: Final = frozenset({Code.L4TOUT, Code.L6TOUT, Code.L7TOUT})
+
+
+class Scope(Enum):
+    """What a check speaks about. The scope of a fault decides what is done about it."""
+
+    PROCESS = "process"
+    RUNTIME = "runtime"
+    FRONTEND = "frontend"
+    BACKEND = "backend"
+    CONFIGURATION = "configuration"
+    COMMAND = "command"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Proc:
+    """One process, identified beyond pid reuse: its pid and its start time in clock ticks."""
+
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One incarnation of HAProxy.
+
+    *master* is None when HAProxy runs without master-worker mode; *worker* is the process that
+    owns the listeners now; *old* are workers of earlier reloads that finish their connections.
+    """
+
+    master: Proc | None
+    worker: Proc | None
+    old: tuple[Proc, ...] = ()
+
+    @property
+    def alive(self) -> bool:
+        """A worker lives, so requests can be answered."""
+        return self.worker is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessView:
+    """What the process check saw: the instance, and which of its processes cannot run.
+
+    *stuck* are the processes in state T (stopped), t (traced) or D (uninterruptible sleep).
+    """
+
+    instance: Instance | None
+    stuck: tuple[Proc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeView:
+    """What the runtime API said about HAProxy as a whole (``show info``, frontends).
+
+    *saturated* is the reason (for example ``CurrConns 2000 of Maxconn 2000``) or empty.
+    """
+
+    pid: int
+    version: str = ""
+    stopping: bool = False
+    curr_conns: int = 0
+    maxconn: int = 0
+    idle_pct: int = 100
+    saturated: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerView:
+    """One server: HAProxy's opinion beside the result of our own probe."""
+
+    name: str
+    status: str  # HAProxy's word, e.g. "UP 2/3", "MAINT", "no check"
+    up: bool | None  # HAProxy's opinion; None while it has none (INI, no check)
+    probe: Code | None  # our own result; None when not probed
+    probe_detail: str = ""
+
+    @property
+    def disagrees(self) -> bool:
+        """HAProxy and our own probe hold opposite opinions."""
+        if self.up is None or self.probe is None or self.probe is Code.UNK:
+            return False
+        return self.up != (self.probe in {Code.L4OK, Code.L6OK, Code.L7OK})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """One backend of HAProxy: its servers up, of those that are meant to serve."""
+
+    name: str
+    up: int
+    total: int
+    servers: tuple[ServerView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationView:
+    """What ``haproxy -c`` said; *error* is the failing line, empty when valid."""
+
+    valid: bool
+    error: str = ""
+    files: tuple[str, ...] = ()
+
+
+View = ProcessView | RuntimeView | tuple[PoolView, ...] | ConfigurationView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """The result of one run of one check."""
+
+    check: str
+    scope: Scope
+    verdict: Verdict
+    code: Code
+    detail: str = ""
+    duration_ms: float = 0.0
+    view: View | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceState:
+    """The service manager's opinion of one unit (systemd's words, ``systemctl show``).
+
+    *known* is False when it could not be asked in time. *has_jobs* says whether this manager can
+    tell an administrator's stop from a crash at all (plain commands cannot).
+    """
+
+    known: bool = True
+    active: str = "active"  # active, inactive, failed, activating, deactivating
+    sub: str = ""  # running, dead, auto-restart, start, stop-sigterm, ...
+    result: str = "success"
+    job_pending: bool = False
+    masked: bool = False
+    main_pid: int = 0
+    restarts: int = 0
+    has_jobs: bool = True
+
+    @property
+    def intended_stop(self) -> str:
+        """Why this unit is down on purpose, or empty.
+
+        systemd leaves a unit inactive with result success only after a stop that was asked for
+        (or, without Restart=, a clean exit): systemd.service(5), Restart=.
+        """
+        if not self.known or not self.has_jobs:
+            return ""
+        if self.masked:
+            return "unit is masked"
+        if self.active == "inactive" and self.result == "success" and not self.job_pending:
+            return "unit was stopped"
+        return ""
+
+
+# --- events: everything that reaches the core ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """A check has run; *incarnation* is the number of the HAProxy incarnation it began under."""
+
+    observation: Observation
+    incarnation: int
+    begun_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRemoved:
+    """A check no longer exists (its frontend is gone, or sentinel's configuration changed)."""
+
+    check: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaproxyServiceSeen:
+    """The service manager was asked about HAProxy's unit."""
+
+    service: ServiceState
+    begun_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepalivedServiceSeen:
+    """The service manager was asked about keepalived's unit."""
+
+    service: ServiceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """An action has ended."""
+
+    action: Action
+    ok: bool
+    detail: str = ""
+
+
+Event = (
+    Tick | Observed | CheckRemoved | HaproxyServiceSeen | KeepalivedServiceSeen | Finished
+)
+
+
+# --- actions: everything the core can ask for ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtHaproxy:
+    """Ask the service manager about HAProxy; answered by HaproxyServiceSeen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtKeepalived:
+    """Ask the service manager about keepalived; answered by KeepalivedServiceSeen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartHaproxy:
+    """Bring HAProxy up again through its service manager; *attempt* counts from 1."""
+
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillHaproxy:
+    """SIGKILL exactly these processes, by pidfd."""
+
+    procs: tuple[Proc, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopKeepalived:
+    """The last rung: give the VIP away by stopping keepalived."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartKeepalived:
+    """Undo our own stop of keepalived."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recheck:
+    """Run these checks now instead of at their next turn."""
+
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Log one event: a dotted, past-tense name, its severity, reason and evidence."""
+
+    name: str
+    level: str  # info, warning, error, critical
+    fields: tuple[tuple[str, str | int | float], ...] = field(default=())
+
+
+Action = (
+    LookAtHaproxy
+    | LookAtKeepalived
+    | RestartHaproxy
+    | KillHaproxy
+    | StopKeepalived
+    | StartKeepalived
+    | Recheck
+    | Report
+)
