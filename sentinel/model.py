@@ -246,8 +246,21 @@ class Finished:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookSeen:
+    """How long ago keepalived last called the hook; *age_s* is None if it never has."""
+
+    age_s: float | None
+
+
 Event = (
-    Tick | Observed | CheckRemoved | HaproxyServiceSeen | KeepalivedServiceSeen | Finished
+    Tick
+    | Observed
+    | CheckRemoved
+    | HaproxyServiceSeen
+    | KeepalivedServiceSeen
+    | Finished
+    | HookSeen
 )
 
 
