@@ -61,6 +61,45 @@ class ProxyProtocol(StrEnum):
     V2 = "v2"
 
 
+class Facility(StrEnum):
+    """The syslog facilities in the order of their numbers (RFC 5424, table 1, and syslog(3))."""
+
+    KERN = "kern"
+    USER = "user"
+    MAIL = "mail"
+    DAEMON = "daemon"
+    AUTH = "auth"
+    SYSLOG = "syslog"
+    LPR = "lpr"
+    NEWS = "news"
+    UUCP = "uucp"
+    CRON = "cron"
+    AUTHPRIV = "authpriv"
+    FTP = "ftp"
+    NTP = "ntp"
+    AUDIT = "audit"
+    ALERT = "alert"
+    CLOCK = "clock"
+    LOCAL0 = "local0"
+    LOCAL1 = "local1"
+    LOCAL2 = "local2"
+    LOCAL3 = "local3"
+    LOCAL4 = "local4"
+    LOCAL5 = "local5"
+    LOCAL6 = "local6"
+    LOCAL7 = "local7"
+
+
+class Level(StrEnum):
+    """How grave an event is, mildest first."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How often a check runs and how many results change its state, as in HAProxy."""
@@ -209,8 +248,8 @@ class Log:
     target: str = setting(
         "/dev/log", "/path/of/a/socket, udp://HOST:PORT, tcp://HOST:PORT, or none"
     )
-    facility: str = setting("local3", "syslog facility")
-    level: str = setting("info", "debug, info, warning, error or critical")
+    facility: Facility = setting(Facility.LOCAL3, "syslog facility")
+    level: Level = setting(Level.INFO, "the mildest events that are logged")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
