@@ -1,8 +1,9 @@
 """Run one foreign program under a deadline of our own; nothing we start can hold us up.
 
-The program leads its own process group, so that at the deadline everything it started is killed
-with it. A program that cannot be reaped (state D) is left to the kernel: the caller gets its
-answer all the same.
+The program leads its own session and process group, so that at the deadline everything it started
+is killed with it. Its *end* is its own exit, not the end of its output: a daemon that an init
+script leaves behind may hold the pipe for years. A program that cannot be reaped (state D) is left
+to the kernel: the caller gets its answer all the same.
 """
 
 from __future__ import annotations
@@ -10,19 +11,27 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Mapping, Sequence
+from asyncio.subprocess import DEVNULL, STDOUT
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 OUTPUT_MAX_BYTES: Final = 64 * 1024
+_PIPE_BYTES: Final = 64 * 1024  # what a pipe holds by default: pipe(7)
 _REAP_S: Final = 0.5
+#: What systemd says to sentinel alone (sd_notify(3)); a child must not speak in its name.
+_OURS: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """How a program ended; *returncode* is None when it was killed at its deadline."""
+    """How a program ended; *returncode* is None when it was killed at its deadline.
+
+    As in ``subprocess``, a negative *returncode* is the signal that ended it.
+    """
 
     returncode: int | None
     output: str
@@ -31,6 +40,11 @@ class Completed:
     def timed_out(self) -> bool:
         """The deadline came first."""
         return self.returncode is None
+
+    @property
+    def first_line(self) -> str:
+        """The first line of the output that says something, or empty."""
+        return next((line.strip() for line in self.output.splitlines() if line.strip()), "")
 
 
 async def run(
@@ -42,30 +56,69 @@ async def run(
 ) -> Completed:
     """Run *argv* without a shell; stdout and stderr come back together, bounded.
 
+    SIGPIPE stays ignored in the program, as in a systemd service (IgnoreSIGPIPE= in
+    systemd.exec(5)): a daemon it leaves behind must not die of writing to a pipe we have closed.
+
     Raises OSError when the program cannot be started at all (missing, not executable).
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=env, cwd=cwd, start_new_session=True
-    )
-    output = bytearray()
-    try:
-        async with asyncio.timeout(timeout_s):
-            await _drain(process, output)
-            returncode = await process.wait()
-    except TimeoutError:
-        await _kill_group(process)
-        return Completed(returncode=None, output=_text(output))
-    except BaseException:
-        await _kill_group(process)
-        raise
-    return Completed(returncode=returncode, output=_text(output))
+    with _Output() as output:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=DEVNULL,
+            stdout=output.write_fd,
+            stderr=STDOUT,
+            env=_theirs(os.environ if env is None else env),
+            cwd=cwd,
+            start_new_session=True,
+            restore_signals=False,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                returncode = await process.wait()
+        except TimeoutError:
+            await _kill_group(process)
+            return Completed(returncode=None, output=output.text())
+        except asyncio.CancelledError:
+            await _kill_group(process)
+            raise
+        return Completed(returncode=returncode, output=output.text())
 
 
-async def _drain(process: asyncio.subprocess.Process, output: bytearray) -> None:
-    """Read until end of file, keeping the first OUTPUT_MAX_BYTES, so that a full pipe blocks no one."""
-    assert process.stdout is not None  # noqa: S101  (asked for with PIPE above)
-    while chunk := await process.stdout.read(8192):
-        output += chunk[: max(0, OUTPUT_MAX_BYTES - len(output))]
+class _Output:
+    """A pipe of our own: asyncio's would make ``wait`` last until its other end is closed.
+
+    It is read as it fills, so that a full pipe blocks no one; the first OUTPUT_MAX_BYTES are kept.
+    """
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._read_fd, self._read)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.remove_reader(self._read_fd)
+        os.close(self._read_fd)
+        os.close(self.write_fd)
+
+    def _read(self) -> None:
+        """Take what is there, at most one pipe full: whoever still writes cannot hold us."""
+        with suppress(BlockingIOError):
+            chunk = os.read(self._read_fd, _PIPE_BYTES)
+            self._kept += chunk[: OUTPUT_MAX_BYTES - len(self._kept)]
+
+    def text(self) -> str:
+        """Return what was said until now."""
+        self._read()
+        return self._kept.decode("utf-8", "replace").strip()
+
+
+def _theirs(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name not in _OURS}
 
 
 async def _kill_group(process: asyncio.subprocess.Process) -> None:
@@ -75,7 +128,3 @@ async def _kill_group(process: asyncio.subprocess.Process) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_REAP_S):
             await process.wait()
-
-
-def _text(output: bytearray) -> str:
-    return output.decode("utf-8", "replace").strip()
