@@ -18,7 +18,7 @@ from typing import Final
 class Verdict(Enum):
     """What one run of a check means. UNKNOWN is a broken check: it never moves a counter."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105  (a verdict, not a secret)
     FAIL = "FAIL"
     UNKNOWN = "UNKNOWN"
 
@@ -279,10 +279,15 @@ class LookAtKeepalived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartHaproxy:
-    """Bring HAProxy up again through its service manager; *attempt* counts from 1."""
+    """Bring HAProxy up again through its service manager; *attempt* counts from 1.
+
+    *kill_first* are processes of a HAProxy that lives but does not serve: a service manager would
+    wait for them through its whole stop timeout.
+    """
 
     attempt: int
     reason: str
+    kill_first: tuple[Proc, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,69 @@
+r"""The decisions: ``step(policy, state, event, now_s) -> (state, actions)``.
+
+Rule 1: everything that decides lives in this package, and nothing here looks at a clock, does I/O,
+logs or draws lots. Time comes in as *now_s*, effects go out as actions and come back as events, so
+every decision can be replayed from its inputs.
+
+    event --> absorb: facts into the state --> decide: the phase's transition --> actions
+                                                  (evidence answers its questions)
+
+The phases:
+
+    LEARNING --> UP <--> HUNG --kill--> DEAD --restart--> MENDING --proved--> UP
+                  \---died---------------^ ^--not proved----/
+                  DEAD/HUNG --cannot be mended--> FAILED --mended--> HOLDING --hold_s--> UP
+                  DEAD --stopped on purpose--> MAINT --started--> MENDING
+"""
+
+from __future__ import annotations
+
+from sentinel.core.absorb import absorb
+from sentinel.core.phases import decide
+from sentinel.core.state import (
+    CheckPolicy,
+    CheckState,
+    Health,
+    Memory,
+    Phase,
+    Policy,
+    Standing,
+    State,
+)
+from sentinel.model import Action, Event, Report
+
+__all__ = [
+    "CheckPolicy",
+    "CheckState",
+    "Health",
+    "Memory",
+    "Phase",
+    "Policy",
+    "Standing",
+    "State",
+    "step",
+]
+
+
+def step(
+    policy: Policy, state: State, event: Event, now_s: float
+) -> tuple[State, tuple[Action, ...]]:
+    """Return the state after *event* and what is to be done.
+
+    *now_s* is CLOCK_BOOTTIME in seconds and never runs backwards.
+    """
+    state, reports = absorb(policy, state, event, now_s)
+    after, actions = decide(policy, state, now_s)
+    if after.phase is not state.phase:
+        actions = (*actions, _transition(state, after))
+    return after, (*reports, *actions)
+
+
+def _transition(before: State, after: State) -> Report:
+    """Every change of phase is one line in the log."""
+    fields = (
+        ("from", before.phase.value),
+        ("to", after.phase.value),
+        ("reason", after.reason),
+        ("after_s", round(after.phase_since_s - before.phase_since_s, 3)),
+    )
+    return Report(name="phase.changed", level="info", fields=fields)

@@ -1,0 +1,194 @@
+"""What the core knows: the policy it follows and the state it carries from step to step.
+
+Both are frozen; ``step`` makes a new State each time. Only a Memory outlives sentinel itself: the
+restart budget must hold, and a keepalived that sentinel stopped must be started again, also when
+sentinel is killed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sentinel.model import (
+    Action,
+    ConfigurationView,
+    Instance,
+    Observation,
+    PoolView,
+    RuntimeView,
+    Scope,
+    ServiceState,
+    Verdict,
+)
+
+
+class Phase(Enum):
+    """Where sentinel stands with HAProxy. Only UP and LEARNING do not yield the VIP."""
+
+    LEARNING = "LEARNING"  # sentinel has just started and has not seen HAProxy yet
+    UP = "UP"
+    HUNG = "HUNG"  # alive but silent: the node yields, a kill awaits its confirmation
+    DEAD = "DEAD"  # no worker: the service manager and the configuration are being asked why
+    MENDING = "MENDING"  # a start is under way, or has still to prove itself
+    FAILED = "FAILED"  # it cannot be mended now; sentinel goes on trying within the budget
+    HOLDING = "HOLDING"  # healthy again after a failure; the VIP waits for hold_s
+    MAINT = "MAINT"  # an administrator stopped it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckPolicy:
+    """How one check's results are judged.
+
+    A *discovered* check may be wrong about what to expect: until it has passed once
+    (Memory.proven) its failures are shown but move nothing.
+    """
+
+    scope: Scope
+    rise: int
+    fall: int
+    yields: bool = False
+    discovered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The configured bounds of every decision; durations in seconds."""
+
+    checks: Mapping[str, CheckPolicy]
+    restart_budget: int = 3
+    restart_window_s: float = 60.0
+    backoff_s: float = 1.0
+    backoff_max_s: float = 30.0
+    verify_s: float = 5.0
+    stuck_s: float = 0.2
+    stop_keepalived: bool = True
+    stop_after_s: float = 3.0
+    hold_s: float = 10.0
+    call_within_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """HAProxy's hysteresis: one counter, 0..rise-1 is DOWN, rise..rise+fall-1 is UP.
+
+    Any success while UP and any failure while DOWN resets it to its end (HAProxy configuration
+    manual, section 5.2, rise and fall). It begins fully UP: a restart of sentinel alone must not
+    bring a healthy node closer to yielding.
+    """
+
+    rise: int
+    fall: int
+    counter: int
+
+    @classmethod
+    def fresh(cls, rise: int, fall: int) -> Health:
+        """Return the health of a check that has not run yet."""
+        return cls(rise=rise, fall=fall, counter=rise + fall - 1)
+
+    @property
+    def up(self) -> bool:
+        """The check counts as UP."""
+        return self.counter >= self.rise
+
+    @property
+    def settled(self) -> bool:
+        """Fully UP or fully DOWN: not changing."""
+        return self.counter in {0, self.rise + self.fall - 1}
+
+    def after(self, verdict: Verdict) -> Health:
+        """Count one more result."""
+        match verdict:
+            case Verdict.UNKNOWN:
+                return self
+            case Verdict.PASS:
+                counter = self.counter + 1
+                counter = self.rise + self.fall - 1 if counter >= self.rise else counter
+            case Verdict.FAIL:
+                counter = self.counter - 1
+                counter = 0 if counter < self.rise else counter
+        return Health(rise=self.rise, fall=self.fall, counter=counter)
+
+    def __str__(self) -> str:
+        """Speak as HAProxy's statistics do: ``UP``, ``UP 2/3``, ``DOWN``, ``DOWN 1/2``."""
+        if self.settled:
+            return "UP" if self.up else "DOWN"
+        if self.up:
+            return f"UP {self.counter - self.rise + 1}/{self.fall}"
+        return f"DOWN {self.counter}/{self.rise}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckState:
+    """What is known of one check."""
+
+    health: Health
+    last: Observation
+    last_begun_s: float
+    changed_s: float
+    passed_incarnation: int = 0  # the newest incarnation that answered
+    answered_begun_s: float = -1.0  # the last run that HAProxy itself answered, not the kernel
+    unknown_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What outlives a restart of sentinel, but not a reboot (times are CLOCK_BOOTTIME)."""
+
+    restarts: tuple[float, ...] = ()
+    attempt: int = 0
+    next_attempt_s: float = 0.0
+    failed_since_s: float | None = None
+    keepalived_stopped: bool = False
+    proven: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Everything the next decision rests on."""
+
+    phase: Phase = Phase.LEARNING
+    phase_since_s: float = 0.0
+    previous: Phase = Phase.LEARNING
+    reason: str = "sentinel has just started"
+    memory: Memory = field(default_factory=Memory)
+
+    # HAProxy as the checks see it
+    incarnation: int = 0
+    instance: Instance | None = None
+    process_seen_s: float | None = None
+    stuck_since_s: float | None = None
+    checks: Mapping[str, CheckState] = field(default_factory=dict)
+    configuration: ConfigurationView | None = None
+    runtime: RuntimeView | None = None
+    saturated_s: float | None = None
+    pools: tuple[PoolView, ...] = ()
+
+    # the service manager's opinion, and when it was last asked
+    haproxy: ServiceState | None = None
+    haproxy_seen_s: float = -1.0  # when the question was asked that this answers
+    haproxy_heard_s: float = -1.0  # when the answer came
+    haproxy_asked_s: float = -1.0
+    keepalived: ServiceState | None = None
+    keepalived_asked_s: float = -1.0
+
+    # what is under way: at most one action on each of the two services
+    in_flight: Action | None = None
+    keepalived_in_flight: Action | None = None
+    keepalived_retry_s: float | None = None  # an action on keepalived failed: when to try again
+    verify_by_s: float | None = None
+    attempted_incarnation: int = 0
+    unproven: bool = False  # the newest incarnation failed to prove itself in time
+    down_since_s: float | None = None
+    killed_s: float | None = None
+    healthy_since_s: float = 0.0
+    hook_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What keepalived is told: whether this node may hold the VIP, and why."""
+
+    serving: bool
+    reason: str
