@@ -9,6 +9,7 @@ from sentinel.core.evidence import alive, answered, saturated
 from sentinel.core.state import CheckPolicy, CheckState, Health, Phase, Policy, State
 from sentinel.model import (
     CheckRemoved,
+    Code,
     ConfigurationView,
     Event,
     Finished,
@@ -71,31 +72,29 @@ def _observed(policy: Policy, state: State, event: Observed, now_s: float) -> Ab
 def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> Absorbed:
     """Move the check's counter and report what changed."""
     seen = event.observation
-    before = state.checks.get(seen.check)
-    health = before.health if before else Health.fresh(known.rise, known.fall)
-    after = health.after(seen.verdict)
-    spoke = seen.code is not Code.L4OK and answered(seen.verdict, seen.code)
+    before = state.checks.get(seen.check) or CheckState(
+        health=Health.fresh(known.rise, known.fall),
+        last=seen,
+        last_begun_s=event.begun_s,
+        changed_s=now_s,
+    )
+    after = before.health.after(seen.verdict)
     here = answered(seen.verdict, seen.code)
+    spoke = here and seen.code is not Code.L4OK
     check = CheckState(
         health=after,
         last=seen,
         last_begun_s=event.begun_s,
-        changed_s=before.changed_s if before and after.up == health.up else now_s,
-        passed_incarnation=_newest(here, state.incarnation, before and before.passed_incarnation),
-        answered_begun_s=_newest(spoke, event.begun_s, before and before.answered_begun_s),
+        changed_s=before.changed_s if after.up == before.health.up else now_s,
+        passed_incarnation=state.incarnation if here else before.passed_incarnation,
+        answered_begun_s=event.begun_s if spoke else before.answered_begun_s,
         unknown_since_s=_unknown_since(before, seen, now_s),
     )
-    reports = _changes(seen, health, after) + _unknown_report(before, check, now_s)
+    reports = _changes(seen, before.health, after) + _unknown_report(before, check, now_s)
     memory = state.memory
     if seen.verdict is Verdict.PASS and seen.check not in memory.proven:
         memory = replace(memory, proven=tuple(sorted({*memory.proven, seen.check})))
     return replace(state, checks={**state.checks, seen.check: check}, memory=memory), reports
-
-
-def _newest(new: bool, value: float, before: float | None) -> float:  # noqa: FBT001  (private)
-    if new:
-        return value
-    return -1 if before is None else before
 
 
 def _changes(seen: Observation, before: Health, after: Health) -> tuple[Report, ...]:
@@ -112,20 +111,16 @@ def _changes(seen: Observation, before: Health, after: Health) -> tuple[Report, 
     return (Report(name=name, level=level, fields=fields),)
 
 
-def _unknown_since(before: CheckState | None, seen: Observation, now_s: float) -> float | None:
+def _unknown_since(before: CheckState, seen: Observation, now_s: float) -> float | None:
     if seen.verdict is not Verdict.UNKNOWN:
         return None
-    if before is None or before.unknown_since_s is None:
-        return now_s
-    return before.unknown_since_s
+    return now_s if before.unknown_since_s is None else before.unknown_since_s
 
 
-def _unknown_report(
-    before: CheckState | None, check: CheckState, now_s: float
-) -> tuple[Report, ...]:
+def _unknown_report(before: CheckState, check: CheckState, now_s: float) -> tuple[Report, ...]:
     """Report a long run of UNKNOWN once, when it crosses UNKNOWN_REPORT_S."""
     since_s = check.unknown_since_s
-    if since_s is None or before is None or now_s - since_s < UNKNOWN_REPORT_S:
+    if since_s is None or now_s - since_s < UNKNOWN_REPORT_S:
         return ()
     if before.last_begun_s - since_s >= UNKNOWN_REPORT_S:
         return ()

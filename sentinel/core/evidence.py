@@ -67,7 +67,8 @@ def hung(policy: Policy, state: State, now_s: float) -> str:
         return ""
     if state.stuck_since_s is not None and now_s - state.stuck_since_s >= policy.stuck_s:
         answered = any(
-            check.passed_begun_s > state.stuck_since_s for check in liveness(policy, state).values()
+            check.answered_begun_s > state.stuck_since_s
+            for check in liveness(policy, state).values()
         )
         if not answered:
             return "worker is stopped and does not answer"
