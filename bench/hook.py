@@ -1,0 +1,131 @@
+"""What one call of the hook costs, beside the check it replaces, as processes grow in number.
+
+    python bench/hook.py [--runs 300] [--sleepers 0 100 500]
+
+hyperfine (without a shell of its own) runs, side by side: ``/bin/true``, the floor of starting any
+program; the hook with a good lease; the hook with none, where it looks at a process; and the
+original check of chk_haproxy.sh. Times are medians, CPU is user + system of the whole process tree.
+Exit 1 when the hook takes more than 2 ms, or more than a tenth of the original's CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOOK: Final = Path(__file__).parents[1] / "contrib/keepalived/chk_sentinel.sh"
+ORIGINAL: Final = """#!/bin/bash
+status=$(ps aux|grep haproxy | grep -v grep | grep -v bash | wc -l)
+[ "${status}" != "0" ]
+"""
+WALL_MAX_MS: Final = 2.0
+CPU_SHARE_MAX: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one call takes: the median wall time, and the mean CPU time of everything it started."""
+
+    wall_ms: float
+    cpu_ms: float
+
+
+def write_commands(folder: Path) -> dict[str, str]:
+    """Write the files the commands read, the lease anew; return the commands by name."""
+    with Path("/proc/uptime").open() as clock:
+        uptime_s = float(clock.read().split()[0])
+    # The longest lease the hook believes; a bench of one command ends well before.
+    (folder / "lease").write_text(f"OK {int((uptime_s + 60) * 100)}\n")
+    (folder / "haproxy.pid").write_text(f"{os.getpid()}\n")
+    (folder / "original.sh").write_text(ORIGINAL)
+    (folder / "original.sh").chmod(0o755)
+    arguments = f"{folder}/haproxy.pid {folder}/hook-called"
+    return {
+        "/bin/true": "/bin/true",
+        "hook, lease good": f"{HOOK} {folder}/lease {arguments}",
+        "hook, direct look": f"{HOOK} {folder}/none {arguments}",
+        "original ps|grep": f"{folder}/original.sh",
+    }
+
+
+def measure(command: str, folder: Path, runs: int) -> Cost:
+    """Run *command* under hyperfine; its verdict is of no interest (no process is named haproxy)."""
+    results = folder / "results.json"
+    options = f"-N -i --style none --warmup 10 --runs {runs} --export-json {results}"
+    subprocess.run(["hyperfine", *options.split(), command], check=True, stderr=subprocess.DEVNULL)
+    result = json.loads(results.read_text())["results"][0]
+    return Cost(wall_ms=result["median"] * 1e3, cpu_ms=(result["user"] + result["system"]) * 1e3)
+
+
+@contextmanager
+def sleepers(count: int) -> Iterator[None]:
+    """Keep *count* sleeping processes for the length of the block."""
+    pids = [os.posix_spawn("/bin/sleep", ["sleep", "3600"], {}) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def print_table(processes: int, costs: dict[str, Cost]) -> None:
+    """Print one block of the report, everything as a ratio to the floor and to the original."""
+    floor, original = costs["/bin/true"], costs["original ps|grep"]
+    print(f"\n{processes} processes")
+    print(f"  {'':18} {'wall ms':>8} {'CPU ms':>8} {'x true':>7} {'of original CPU':>16}")
+    for name, cost in costs.items():
+        print(
+            f"  {name:18} {cost.wall_ms:8.2f} {cost.cpu_ms:8.2f}"
+            f" {cost.wall_ms / floor.wall_ms:7.1f} {cost.cpu_ms / original.cpu_ms:16.1%}"
+        )
+
+
+def within_limits(costs: dict[str, Cost]) -> bool:
+    """Say whether both ways through the hook keep to the limits."""
+    original = costs["original ps|grep"]
+    return all(
+        cost.wall_ms <= WALL_MAX_MS and cost.cpu_ms <= CPU_SHARE_MAX * original.cpu_ms
+        for name, cost in costs.items()
+        if name.startswith("hook")
+    )
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(description="Cost of the hook beside the original check.")
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--sleepers", type=int, nargs="+", default=[0, 100, 500])
+    options = parser.parse_args()
+    good = True
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for count in options.sleepers:
+            with sleepers(count):
+                processes = sum(entry.name.isdigit() for entry in Path("/proc").iterdir())
+                costs = {
+                    name: measure(write_commands(folder)[name], folder, options.runs)
+                    for name in write_commands(folder)
+                }
+            print_table(processes, costs)
+            good = within_limits(costs) and good
+    print(
+        f"\nat most {WALL_MAX_MS} ms and {CPU_SHARE_MAX:.0%} of the CPU: {'yes' if good else 'NO'}"
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
