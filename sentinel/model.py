@@ -112,6 +112,22 @@ class RuntimeView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeView:
+    """What a frontend probe measured; what it did not come to is None.
+
+    *certificate_left_s* is what is left of the certificate's validity, negative when it is over;
+    *expiring* warns that it is less than the probe's ``expires_within``. Neither fails the probe.
+    """
+
+    status: int | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    response_ms: float | None = None
+    certificate_left_s: float | None = None
+    expiring: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerView:
     """One server: HAProxy's opinion beside the result of our own probe."""
 
@@ -124,7 +140,7 @@ class ServerView:
     @property
     def disagrees(self) -> bool:
         """HAProxy and our own probe hold opposite opinions."""
-        if self.up is None or self.probe is None or self.probe is Code.UNK:
+        if self.up is None or self.probe in {None, Code.UNK, Code.SOCKERR}:
             return False
         return self.up != (self.probe in {Code.L4OK, Code.L6OK, Code.L7OK})
 
@@ -148,7 +164,7 @@ class ConfigurationView:
     files: tuple[str, ...] = ()
 
 
-View = ProcessView | RuntimeView | tuple[PoolView, ...] | ConfigurationView
+View = ProcessView | RuntimeView | ProbeView | tuple[PoolView, ...] | ConfigurationView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +278,14 @@ Event = (
     | Finished
     | HookSeen
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an effect on the outside world ended; *detail* says why it failed."""
+
+    ok: bool
+    detail: str = ""
 
 
 # --- actions: everything the core can ask for ---------------------------------------------------

@@ -1,0 +1,321 @@
+"""The shell around the core: one TaskGroup, one bounded queue, one place that performs actions.
+
+Every check runs in a task of its own and puts what it saw on the queue. One loop takes the events
+off it in order, lets ``core.step`` decide, and only then, in this order: stores the memory, tells
+keepalived through the lease and the track file, logs, and begins the actions. Actions report back
+as events. Nothing else acts, and nothing here decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, assert_never
+
+from sentinel.checks import Check
+from sentinel.core import CheckPolicy, Phase, Policy, State, step
+from sentinel.core.evidence import standing
+from sentinel.memory import MemoryFile
+from sentinel.model import (
+    Action,
+    CheckRemoved,
+    Code,
+    Event,
+    Finished,
+    HaproxyServiceSeen,
+    HookSeen,
+    KeepalivedServiceSeen,
+    KillHaproxy,
+    LookAtHaproxy,
+    LookAtKeepalived,
+    Observation,
+    Observed,
+    Outcome,
+    Proc,
+    Recheck,
+    Report,
+    RestartHaproxy,
+    ServiceState,
+    StartKeepalived,
+    StopKeepalived,
+    Tick,
+    Verdict,
+)
+
+TICK_S: Final = 0.2
+QUEUE_MAX: Final = 1000
+HISTORY_MAX: Final = 200
+#: A check keeps its own deadline; this much later the supervisor stops believing that it does.
+OVERRUN_S: Final = 2.0
+#: While HAProxy is being mended every check hurries, so that proof is had at once.
+MENDING_INTER_S: Final = 0.05
+
+
+class Service(Protocol):
+    """A service manager's handle on one service; every call ends by a deadline of its own."""
+
+    async def look(self) -> ServiceState:
+        """Return the manager's opinion of the service."""
+
+    async def start(self) -> Outcome:
+        """Start it."""
+
+    async def stop(self) -> Outcome:
+        """Stop it."""
+
+    async def restart(self) -> Outcome:
+        """Bring it up anew, whatever state it is in."""
+
+
+class Claim(Protocol):
+    """What keepalived reads: the lease and the track file, and the sign that it called."""
+
+    def write(self, *, serving: bool, now_s: float) -> None:
+        """Renew the lease and set the track file; failures are counted, not raised."""
+
+    def called_age_s(self, now_s: float) -> float | None:
+        """Return how long ago keepalived called the hook; None if it never has."""
+
+
+class EventLog(Protocol):
+    """Where events go; never blocks."""
+
+    def emit(self, name: str, level: str, fields: Mapping[str, str | int | float]) -> None:
+        """Log one event."""
+
+    def retry(self) -> None:
+        """Send what had to wait, if it can be sent now."""
+
+
+class Notifier(Protocol):
+    """The service manager that started sentinel."""
+
+    def watchdog(self) -> None:
+        """Say that a step was completed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything the supervisor drives, made by the composition root."""
+
+    haproxy: Service
+    keepalived: Service
+    kill: Callable[[tuple[Proc, ...]], Outcome]
+    claim: Claim
+    log: EventLog
+    notifier: Notifier
+    memory: MemoryFile
+    clock: Callable[[], float]
+    checks: tuple[Check, ...]
+    discover: Callable[[State], tuple[Check, ...]]
+    check_policy: Callable[[Check], CheckPolicy]
+    dry_run: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Watch:
+    """One check being run again and again."""
+
+    check: Check
+    task: asyncio.Task[None]
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class _Stopped(Exception):  # noqa: N818  (not an error: it ends the TaskGroup)
+    pass
+
+
+class Supervisor:
+    """Runs the checks, steps the core, performs its actions, until it is told to stop."""
+
+    def __init__(self, policy: Policy, state: State, parts: Parts) -> None:
+        self.state = state
+        self.policy = policy
+        self.history: deque[tuple[float, Report]] = deque(maxlen=HISTORY_MAX)
+        self.steps = 0
+        self._parts = parts
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_MAX)
+        self._watches: dict[str, Watch] = {}
+        self._group = asyncio.TaskGroup()
+        self._stopping = asyncio.Event()
+        self._discovered_for = -1
+
+    def stop(self) -> None:
+        """Ask for the end: actions under way are left to the service manager that runs them."""
+        self._stopping.set()
+
+    def wake(self, name: str) -> None:
+        """Run the check called *name* now; unknown names are nobody's."""
+        if name in self._watches:
+            self._watches[name].wake.set()
+
+    async def run(self) -> State:
+        """Supervise until ``stop``; return the last state for a successor."""
+        try:
+            async with self._group as group:
+                for check in self._parts.checks:
+                    self._begin(check)
+                group.create_task(self._tick())
+                group.create_task(self._decide())
+                await self._stopping.wait()
+                raise _Stopped  # noqa: TRY301  (it cancels whatever is still under way)
+        except* _Stopped:
+            pass
+        return self.state
+
+    # --- seeing ---------------------------------------------------------------------------------
+
+    def _begin(self, check: Check) -> None:
+        self.policy = replace(
+            self.policy,
+            checks={**self.policy.checks, check.name: self._parts.check_policy(check)},
+        )
+        wake = asyncio.Event()
+        task = self._group.create_task(self._watch(check, wake), name=check.name)
+        self._watches[check.name] = Watch(check=check, task=task, wake=wake)
+
+    async def _end(self, name: str) -> None:
+        self._watches.pop(name).task.cancel()
+        checks = {key: known for key, known in self.policy.checks.items() if key != name}
+        self.policy = replace(self.policy, checks=checks)
+        await self._queue.put(CheckRemoved(check=name))
+
+    async def _watch(self, check: Check, wake: asyncio.Event) -> None:
+        """Run *check* at its pace; it is judged before its next interval is chosen."""
+        while True:
+            wake.clear()
+            begun_s, incarnation = self._parts.clock(), self.state.incarnation
+            observation = await _look(check)
+            await self._queue.put(
+                Observed(observation=observation, incarnation=incarnation, begun_s=begun_s)
+            )
+            await self._queue.join()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s(check)):
+                    await wake.wait()
+
+    def _interval_s(self, check: Check) -> float:
+        """Choose inter, fastinter or downinter as HAProxy does."""
+        if self.state.phase is Phase.MENDING:
+            return min(MENDING_INTER_S, check.pace.fastinter_s)
+        known = self.state.checks.get(check.name)
+        if known is None or not known.health.settled or self.state.phase is Phase.HUNG:
+            return check.pace.fastinter_s
+        return check.pace.inter_s if known.health.up else check.pace.downinter_s
+
+    async def _tick(self) -> None:
+        while True:
+            now_s = self._parts.clock()
+            await self._queue.put(Tick())
+            await self._queue.put(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
+            self._parts.log.retry()
+            await asyncio.sleep(TICK_S)
+
+    async def _discover(self) -> None:
+        """Follow the frontends of a new incarnation."""
+        found = {check.name: check for check in self._parts.discover(self.state)}
+        fixed = {check.name for check in self._parts.checks}
+        for name in [name for name in self._watches if name not in fixed | found.keys()]:
+            await self._end(name)
+        for name, check in found.items():
+            if name not in self._watches:
+                self._begin(check)
+
+    # --- deciding -------------------------------------------------------------------------------
+
+    async def _decide(self) -> None:
+        """Take the events in order; the one place where the state changes."""
+        parts = self._parts
+        while True:
+            event = await self._queue.get()
+            now_s = parts.clock()
+            self.state, actions = step(self.policy, self.state, event, now_s)
+            self._publish(now_s)
+            for action in actions:
+                self._begin_action(action)
+            self.steps += 1
+            self._queue.task_done()
+            if self.state.incarnation != self._discovered_for and self.state.instance is not None:
+                self._discovered_for = self.state.incarnation
+                self._group.create_task(self._discover())
+
+    def _publish(self, now_s: float) -> None:
+        """Let the world know before anything is done: memory, keepalived, our own watchdog."""
+        parts = self._parts
+        if not parts.dry_run:
+            parts.memory.save(self.state.memory)
+            verdict = standing(self.policy, self.state, now_s)
+            if verdict is not None:
+                parts.claim.write(serving=verdict.serving, now_s=now_s)
+        parts.notifier.watchdog()
+
+    # --- acting ---------------------------------------------------------------------------------
+
+    def _begin_action(self, action: Action) -> None:
+        match action:
+            case Report():
+                self.history.append((self._parts.clock(), action))
+                self._parts.log.emit(action.name, action.level, dict(action.fields))
+            case Recheck(checks=names):
+                for name in names:
+                    self.wake(name)
+            case _ if self._parts.dry_run and not isinstance(
+                action, LookAtHaproxy | LookAtKeepalived
+            ):
+                self._parts.log.emit(
+                    "action.skipped", "warning", {"action": repr(action), "reason": "dry run"}
+                )
+                self._group.create_task(
+                    self._queue.put(Finished(action=action, ok=False, detail="dry run"))
+                )
+            case _:
+                self._group.create_task(self._perform(action))
+
+    async def _perform(self, action: Action) -> None:
+        """Carry out one action; whatever comes of it comes back as an event."""
+        parts = self._parts
+        match action:
+            case LookAtHaproxy():
+                begun_s = parts.clock()
+                service = await parts.haproxy.look()
+                await self._queue.put(HaproxyServiceSeen(service=service, begun_s=begun_s))
+                self.wake("process")
+                return
+            case LookAtKeepalived():
+                service = await parts.keepalived.look()
+                await self._queue.put(KeepalivedServiceSeen(service=service))
+                return
+            case RestartHaproxy():
+                if action.kill_first:
+                    parts.kill(action.kill_first)
+                outcome = await parts.haproxy.restart()
+                self.wake("process")
+            case KillHaproxy(procs=procs):
+                outcome = parts.kill(procs)
+            case StopKeepalived():
+                outcome = await parts.keepalived.stop()
+            case StartKeepalived():
+                outcome = await parts.keepalived.start()
+            case Recheck() | Report():
+                raise AssertionError(action)
+            case _:
+                assert_never(action)
+        await self._queue.put(Finished(action=action, ok=outcome.ok, detail=outcome.detail))
+
+
+async def _look(check: Check) -> Observation:
+    """Run *check* once; one that overruns its own deadline is broken, and so UNKNOWN."""
+    try:
+        async with asyncio.timeout(check.pace.timeout_s + OVERRUN_S):
+            return await check()
+    except TimeoutError:
+        return Observation(
+            check=check.name,
+            scope=check.scope,
+            verdict=Verdict.UNKNOWN,
+            code=Code.UNK,
+            detail="the check did not end at its own deadline",
+        )
