@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def write_commands(folder: Path) -> dict[str, str]:
 
 
 def measure(command: str, folder: Path, runs: int) -> Cost:
-    """Run *command* under hyperfine; its verdict is of no interest (no process is named haproxy)."""
+    """Run *command* under hyperfine; what it exits with is of no interest."""
     results = folder / "results.json"
     options = f"-N -i --style none --warmup 10 --runs {runs} --export-json {results}"
     subprocess.run(["hyperfine", *options.split(), command], check=True, stderr=subprocess.DEVNULL)
@@ -109,6 +110,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--sleepers", type=int, nargs="+", default=[0, 100, 500])
     options = parser.parse_args()
+    if shutil.which("hyperfine") is None:
+        parser.error("hyperfine is needed: apt install hyperfine")
     good = True
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
