@@ -1,0 +1,40 @@
+"""The command line. Every subcommand lives in ``sentinel.commands`` and imports lazily."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from sentinel import __version__
+from sentinel.commands import check, config, run, status
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="sentinel",
+        description="Health-check and failover supervisor for HAProxy + keepalived pairs.",
+        epilog="Start with: sentinel config check; systemctl start sentinel; sentinel status",
+    )
+    top.add_argument("--version", action="version", version=f"sentinel {__version__}")
+    subparsers = top.add_subparsers(required=True, metavar="COMMAND")
+    for command in (run, check, status, config):
+        command.add_parser(subparsers)
+    return top
+
+
+def main() -> int:
+    """Run one subcommand; the exit status is the subcommand's own."""
+    args = parser().parse_args()
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader went away (``| head``): nothing is left to say, and nobody to say it to
+        sys.stderr.close()
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

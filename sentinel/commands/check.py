@@ -1,0 +1,57 @@
+"""``sentinel check``: the verdict that keepalived's hook gives, in words.
+
+Reads what the hook reads, the lease first and HAProxy's process when the lease is over, and exits
+as it exits: 0 this node may hold the VIP, 1 it may not. It asks nobody and changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from sentinel.commands import CONFIG_DEFAULT, Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "check",
+        help="print and exit with the verdict that keepalived gets",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="configuration")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the verdict and return it."""
+    from sentinel.configfile import load_or_default  # noqa: PLC0415  (as light as can be)
+    from sentinel.drivers.lease import read_lease  # noqa: PLC0415
+
+    config = load_or_default(args.config)
+    now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    lease = read_lease(config.hook.lease, now_cs=round(now_s * 100))
+    if lease is not None:
+        left_s = lease.deadline_cs / 100 - now_s
+        print(f"{'OK' if lease.serving else 'FAIL'}: by sentinel's lease, good for {left_s:.1f} s")
+        return 0 if lease.serving else 1
+    serving, why = _look(config.haproxy.pidfile)
+    print(f"{'OK' if serving else 'FAIL'}: there is no valid lease (is sentinel running?); {why}")
+    return 0 if serving else 1
+
+
+def _look(pidfile: str) -> tuple[bool, str]:
+    """Look for a process of HAProxy's pidfile, as the hook does."""
+    from sentinel.procfs import read_stat  # noqa: PLC0415
+
+    try:
+        with open(pidfile, encoding="ascii") as lines:  # noqa: PTH123  (pathlib costs its import)
+            pids = [int(line) for line in lines.read(4096).split()]
+    except (OSError, ValueError) as error:
+        return False, f"no HAProxy found: {pidfile}: {error}"
+    for pid in pids:
+        stat = read_stat(pid)
+        if stat is not None and stat.name == "haproxy" and stat.state not in "ZTtXx":
+            return True, f"haproxy {pid} of {pidfile} is running"
+    return False, f"no process of {pidfile} is a running haproxy"

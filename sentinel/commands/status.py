@@ -1,0 +1,267 @@
+"""``sentinel status``: what sentinel sees, has done and is about to do.
+
+Exit status: 0 healthy, 1 degraded or failed, 3 sentinel is not running, 4 unknown (as the LSB
+init script actions have it; 4 also when the socket may not be read).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any, Final
+
+from sentinel.commands import CONFIG_DEFAULT, Subparsers
+
+NOT_RUNNING: Final = 3
+UNKNOWN: Final = 4
+ANSWER_TIMEOUT_S: Final = 3.0
+_EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
+_COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
+
+
+class NoAnswerError(Exception):
+    """The daemon could not be asked; *exit_code* is what the command exits with."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "status",
+        help="show what sentinel sees, has done and is about to do",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document for programs")
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=2.0,
+        metavar="SECONDS",
+        help="show it again every SECONDS (default 2) until interrupted",
+    )
+    parser.add_argument("--socket", help="status socket (default: the configured one)")
+    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="configuration")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask, print, and say it in the exit status as well."""
+    path = args.socket or _configured_socket(args.config)
+    while True:
+        code = _show(path, as_json=args.json, clear=args.watch is not None and not args.json)
+        if args.watch is None:
+            return code
+        time.sleep(max(0.2, args.watch))
+
+
+def _configured_socket(config: str) -> str:
+    """Return the configured socket; a configuration that cannot be read leaves the default."""
+    from sentinel.config import Config  # noqa: PLC0415  (a given --socket needs neither)
+    from sentinel.configfile import ConfigError, load  # noqa: PLC0415
+
+    try:
+        return load(config).status.socket
+    except ConfigError:
+        return Config().status.socket
+
+
+def _show(path: str, *, as_json: bool, clear: bool) -> int:
+    try:
+        document = ask(path)
+    except NoAnswerError as error:
+        print(f"sentinel status: {error}", file=sys.stderr)
+        return error.exit_code
+    if clear and sys.stdout.isatty():
+        print("\x1b[2J\x1b[H", end="")
+    if as_json:
+        print(json.dumps(document))
+    else:
+        print(render(document, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+    sys.stdout.flush()
+    return _EXIT.get(document.get("overall", ""), UNKNOWN)
+
+
+def ask(path: str) -> dict[str, Any]:
+    """Return the daemon's document; raises NoAnswerError with a cure when there is none."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(ANSWER_TIMEOUT_S)
+            client.connect(path)
+            chunks = []
+            while chunk := client.recv(65536):
+                chunks.append(chunk)
+        document = json.loads(b"".join(chunks))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise NoAnswerError(
+            f"sentinel is not running (nobody listens on {path}): systemctl start sentinel",
+            NOT_RUNNING,
+        ) from error
+    except PermissionError as error:
+        raise NoAnswerError(
+            f"you may not read {path}: run it as root, or as a member of the group that"
+            " status.group names in sentinel.toml",
+            UNKNOWN,
+        ) from error
+    except (OSError, ValueError) as error:
+        raise NoAnswerError(
+            f"no usable answer from {path} ({error or 'none'}): sentinel may be hung; systemd's"
+            " watchdog restarts it",
+            UNKNOWN,
+        ) from error
+    if not isinstance(document, dict):
+        raise NoAnswerError(f"{path} is answered by something else", UNKNOWN)
+    return document
+
+
+def render(document: dict[str, Any], *, colour: bool) -> str:
+    """Return the document as a page for people."""
+    haproxy, keepalived = document["haproxy"], document["keepalived"]
+    restarts, lease = document["restarts"], document["lease"]
+    word = _paint(document["overall"].upper(), _COLOURS[document["overall"]], colour=colour)
+    serving = {True: "serving", False: "yielding", None: "undecided"}[document["serving"]]
+    used = f"{restarts['used']} of {restarts['budget']} in {_age(restarts['window_ms'])}"
+    rows = [
+        ("node", f"{document['node']}  {word}  {serving}{_because(document)}"),
+        (
+            "phase",
+            f"{document['phase']} for {_age(document['phase_age_ms'])}"
+            f" (before: {document['previous_phase']}): {document['reason']}",
+        ),
+        ("haproxy", _haproxy(haproxy)),
+        ("restarts", used + _next_attempt(restarts)),
+        ("keepalived", _keepalived(keepalived)),
+        ("lease", f"{_age(lease['age_ms'])} old, runs out in {_age(lease['expires_in_ms'])}"),
+        ("pending", ", ".join(document["pending"]) or "nothing"),
+        ("log", f"{document['log_dropped']} events dropped"),
+    ]
+    rows += [("error", error) for error in document["errors"]]
+    lines = [f"{name:<11}{text}" for name, text in rows]
+    return "\n".join([*lines, "", *_checks(document["checks"]), *_pools(document), *_events(document)])
+
+
+def _because(document: dict[str, Any]) -> str:
+    return "" if document["serving"] else f": {document['serving_reason']}"
+
+
+def _haproxy(haproxy: dict[str, Any]) -> str:
+    old = haproxy["old_worker_pids"]
+    parts = [
+        f"incarnation {haproxy['incarnation']}",
+        f"master {haproxy['master_pid'] or '-'} worker {haproxy['worker_pid'] or '-'}",
+    ]
+    if old:
+        parts.append(f"old workers {' '.join(map(str, old))}")
+    if haproxy["version"]:
+        parts.append(f"version {haproxy['version']}")
+    if haproxy["maxconn"]:
+        parts.append(f"connections {haproxy['curr_conns']} of {haproxy['maxconn']}")
+    if haproxy["saturated"]:
+        parts.append("SATURATED")
+    service = haproxy["service"]
+    if service:
+        parts.append(f"unit {service['active']}/{service['sub']}")
+    configuration = haproxy["configuration"]
+    if configuration and not configuration["valid"]:
+        parts.append(f"CONFIGURATION INVALID: {configuration['error']}")
+    return ", ".join(parts)
+
+
+def _next_attempt(restarts: dict[str, Any]) -> str:
+    waiting_ms = restarts["next_attempt_in_ms"]
+    return f", next attempt not before {_age(waiting_ms)} from now" if waiting_ms else ""
+
+
+def _keepalived(keepalived: dict[str, Any]) -> str:
+    service = keepalived["service"]
+    state = f"{service['active']}/{service['sub']}" if service else "not asked yet"
+    called = keepalived["hook_called_age_ms"]
+    hook = "has never called the hook" if called is None else f"called the hook {_age(called)} ago"
+    parts = [state, hook]
+    if keepalived["hook_silent"]:
+        parts.append("NO LONGER CALLS THE HOOK")
+    if keepalived["stopped_by_sentinel"]:
+        parts.append("STOPPED BY SENTINEL")
+    return ", ".join(parts)
+
+
+def _checks(checks: list[dict[str, Any]]) -> list[str]:
+    header = ("check", "state", "code", "for", "age", "ms", "last result")
+    body = [
+        (
+            check["name"],
+            check["state"] if check["verdict"] != "UNKNOWN" else f"{check['state']} ?",
+            check["check_code"],
+            _age(check["since_ms"]),
+            _age(check["age_ms"]),
+            f"{check['check_duration_ms']:.1f}",
+            check["last_chk"],
+        )
+        for check in checks
+    ]
+    return table([header, *body])
+
+
+def _pools(document: dict[str, Any]) -> list[str]:
+    if not document["pools"]:
+        return []
+    rows = [("pool", "up", "servers")]
+    for pool in document["pools"]:
+        servers = " ".join(
+            f"{server['name']}={server['status']}" + _disagreement(server)
+            for server in pool["servers"][:8]
+        )
+        more = len(pool["servers"]) - 8
+        rows.append(
+            (pool["name"], f"{pool['up']}/{pool['total']}", servers + (f" +{more}" if more > 0 else ""))
+        )
+    return ["", *table(rows)]
+
+
+def _disagreement(server: dict[str, Any]) -> str:
+    if not server["disagrees"]:
+        return ""
+    return f"(but our probe: {server['probe']} {server['probe_detail']})".replace(" )", ")")
+
+
+def _events(document: dict[str, Any]) -> list[str]:
+    rows = [("ago", "event", "why")]
+    for event in document["history"][-6:]:
+        fields = event["fields"]
+        why = fields.get("reason") or fields.get("last_chk") or ""
+        subject = fields.get("check") or (
+            f"{fields['from']} -> {fields['to']}" if "from" in fields else ""
+        )
+        rows.append((_age(event["age_ms"]), event["event"], f"{subject} {why}".strip()))
+    return ["", *table(rows)] if len(rows) > 1 else []
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines with aligned columns; the last column is as long as it likes."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return [
+        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
+
+
+def _paint(text: str, colour_code: str, *, colour: bool) -> str:
+    return f"\x1b[1;{colour_code}m{text}\x1b[0m" if colour else text
+
+
+def _age(age_ms: int | None) -> str:
+    """Return a duration as people say it: 250ms, 3.1s, 12m, 5h, 3d."""
+    if age_ms is None:
+        return "-"
+    for unit_ms, word in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m")):
+        if age_ms >= 2 * unit_ms:
+            return f"{age_ms // unit_ms}{word}"
+    return f"{age_ms / 1000:.1f}s" if age_ms >= 1000 else f"{age_ms}ms"

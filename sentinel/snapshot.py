@@ -1,0 +1,209 @@
+"""What ``sentinel status`` shows: the supervisor's state as one JSON document.
+
+The document is for programs: keys are only ever added, and *schema_version* rises when one
+changes its meaning. Ages and durations are in milliseconds, times in UTC; a value that is not
+known is null, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, Final
+
+from sentinel.core import CheckState, Phase, Policy, State
+from sentinel.core.evidence import failing, restarts_in_window, saturated, standing
+from sentinel.model import PoolView, Proc, Report
+
+SCHEMA_VERSION: Final = 1
+HISTORY_SHOWN: Final = 20
+
+
+class Overall(Enum):
+    """The one word for a node; ``sentinel status`` exits 0 for HEALTHY, 4 for UNKNOWN, else 1."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the core does not know but people ask about."""
+
+    node: str
+    version: str
+    pid: int
+    started_s: float
+    lease_written_s: float | None
+    lease_s: float
+    hook_age_s: float | None
+    errors: tuple[str, ...]
+    log_dropped: int
+    dry_run: bool
+
+
+def overall(policy: Policy, state: State, now_s: float) -> Overall:
+    """Sum a node up in one word."""
+    if standing(policy, state, now_s) is None:
+        return Overall.UNKNOWN
+    if state.phase is not Phase.UP:
+        return Overall.FAILED
+    down = any(not check.health.up for check in state.checks.values())
+    invalid = state.configuration is not None and not state.configuration.valid
+    troubled = (
+        down,
+        invalid,
+        saturated(state, now_s),
+        state.hook_silent,
+        state.memory.keepalived_stopped,
+        bool(failing(policy, state, now_s)),
+    )
+    return Overall.DEGRADED if any(troubled) else Overall.HEALTHY
+
+
+def snapshot(
+    policy: Policy,
+    state: State,
+    history: Iterable[tuple[float, Report]],
+    around: Surroundings,
+    now_s: float,
+) -> dict[str, Any]:
+    """Return the whole document, ready for ``json.dumps``."""
+    verdict = standing(policy, state, now_s)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "node": around.node,
+        "version": around.version,
+        "pid": around.pid,
+        "uptime_ms": _ms(now_s - around.started_s),
+        "dry_run": around.dry_run,
+        "overall": overall(policy, state, now_s).value,
+        "phase": state.phase.value,
+        "previous_phase": state.previous.value,
+        "phase_age_ms": _ms(now_s - state.phase_since_s),
+        "reason": state.reason,
+        "serving": None if verdict is None else verdict.serving,
+        "serving_reason": "" if verdict is None else verdict.reason,
+        "haproxy": _haproxy(state, now_s),
+        "restarts": _restarts(policy, state, now_s),
+        "checks": [
+            _check(policy, name, check, now_s) for name, check in sorted(state.checks.items())
+        ],
+        "pools": [_pool(pool) for pool in state.pools],
+        "keepalived": _keepalived(state, around),
+        "lease": _lease(around, now_s),
+        "pending": [
+            type(action).__name__
+            for action in (state.in_flight, state.keepalived_in_flight)
+            if action is not None
+        ],
+        "errors": list(around.errors),
+        "log_dropped": around.log_dropped,
+        "history": [_event(at_s, report, now_s) for at_s, report in history][-HISTORY_SHOWN:],
+    }
+
+
+def _haproxy(state: State, now_s: float) -> dict[str, Any]:
+    instance, runtime, configuration = state.instance, state.runtime, state.configuration
+    return {
+        "incarnation": state.incarnation,
+        "master_pid": _pid(instance.master if instance else None),
+        "worker_pid": _pid(instance.worker if instance else None),
+        "old_worker_pids": [proc.pid for proc in instance.old] if instance else [],
+        "version": runtime.version if runtime else "",
+        "curr_conns": runtime.curr_conns if runtime else None,
+        "maxconn": runtime.maxconn if runtime else None,
+        "idle_pct": runtime.idle_pct if runtime else None,
+        "saturated": saturated(state, now_s),
+        "service": asdict(state.haproxy) if state.haproxy else None,
+        "configuration": asdict(configuration) if configuration else None,
+    }
+
+
+def _restarts(policy: Policy, state: State, now_s: float) -> dict[str, Any]:
+    waiting_s = max(0.0, state.memory.next_attempt_s - now_s)
+    return {
+        "used": len(restarts_in_window(policy, state, now_s)),
+        "budget": policy.restart_budget,
+        "window_ms": _ms(policy.restart_window_s),
+        "attempt": state.memory.attempt,
+        "next_attempt_in_ms": _ms(waiting_s),
+    }
+
+
+def _check(policy: Policy, name: str, check: CheckState, now_s: float) -> dict[str, Any]:
+    known = policy.checks.get(name)
+    return {
+        "name": name,
+        "scope": check.last.scope.value,
+        "state": str(check.health),
+        "verdict": check.last.verdict.value,
+        "check_code": check.last.code.value,
+        "last_chk": check.last.detail,
+        "check_duration_ms": round(check.last.duration_ms, 2),
+        "age_ms": _ms(now_s - check.last_begun_s),
+        "since_ms": _ms(now_s - check.changed_s),
+        "yields": known is not None and known.yields,
+    }
+
+
+def _pool(pool: PoolView) -> dict[str, Any]:
+    return {
+        "name": pool.name,
+        "up": pool.up,
+        "total": pool.total,
+        "servers": [
+            {
+                "name": server.name,
+                "status": server.status,
+                "probe": None if server.probe is None else server.probe.value,
+                "probe_detail": server.probe_detail,
+                "disagrees": server.disagrees,
+            }
+            for server in pool.servers
+        ],
+    }
+
+
+def _keepalived(state: State, around: Surroundings) -> dict[str, Any]:
+    return {
+        "service": asdict(state.keepalived) if state.keepalived else None,
+        "stopped_by_sentinel": state.memory.keepalived_stopped,
+        "hook_called_age_ms": None if around.hook_age_s is None else _ms(around.hook_age_s),
+        "hook_silent": state.hook_silent,
+    }
+
+
+def _lease(around: Surroundings, now_s: float) -> dict[str, Any]:
+    written_s = around.lease_written_s
+    if written_s is None:
+        return {"age_ms": None, "expires_in_ms": None}
+    return {
+        "age_ms": _ms(now_s - written_s),
+        "expires_in_ms": _ms(written_s + around.lease_s - now_s),
+    }
+
+
+def _event(at_s: float, report: Report, now_s: float) -> dict[str, Any]:
+    age_s = now_s - at_s
+    at = datetime.now(UTC) - timedelta(seconds=age_s)
+    return {
+        "time": at.isoformat(timespec="milliseconds"),
+        "age_ms": _ms(age_s),
+        "event": report.name,
+        "level": report.level,
+        "fields": dict(report.fields),
+    }
+
+
+def _pid(proc: Proc | None) -> int | None:
+    return None if proc is None else proc.pid
+
+
+def _ms(duration_s: float) -> int:
+    return round(duration_s * 1000)
