@@ -8,12 +8,12 @@ administrator's pending stop is never overridden.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sentinel.config import Haproxy, Keepalived, Manager
-from sentinel.model import ServiceState
+from sentinel.model import Outcome, ServiceState
 from sentinel.program import run
 
 if TYPE_CHECKING:
@@ -27,14 +27,6 @@ SYSTEMD_BOOTED: Final = Path("/run/systemd/system")
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,Job,MainPID,NRestarts"
 _DIGITS_MAX: Final = 20  # no number of systemd's is longer
 _UNKNOWN: Final = ServiceState(known=False, active="unknown", sub="", result="")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How one call to the service manager ended; *detail* says what it said, or why it failed."""
-
-    ok: bool
-    detail: str = ""
 
 
 class SystemdService:
