@@ -1,0 +1,149 @@
+"""Choose what to probe: HAProxy's own listeners, one probe each, when a person has written none.
+
+A discovered probe asks as little as it can: any well-formed answer passes, since a 503 tells of the
+servers and not of the frontend. ``HEAD`` is right for ``monitor-uri`` too: HAProxy compares the
+target alone and answers any method. Pure: what listens, and which addresses are here, is given.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sentinel.config import Probe, ProbeType, ProxyProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from sentinel.haproxycfg.bind import Bind
+    from sentinel.haproxycfg.parser import Frontend, HaproxyCfg
+
+DISCOVERED_MAX: Final = 16
+_MODES: Final = frozenset({"tcp", "http", "health"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """What was found, and in words what is not probed and why."""
+
+    probes: tuple[Probe, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def discover(
+    cfg: HaproxyCfg,
+    listening: Collection[str] | None = None,
+    local: Collection[str] | None = None,
+) -> Discovery:
+    """Turn frontends into probes; every frontend gets its first before any gets its second.
+
+    *listening* is where the worker really listens, written ``HOST:PORT`` or ``[IPv6]:PORT`` with
+    numeric hosts; *local* holds this node's addresses, without which a bind on a VIP that is on the
+    peer (``transparent``, or net.ipv4.ip_nonlocal_bind) would be answered by the peer. None:
+    unknown, taken as all of them.
+    """
+    open_at = None if listening is None else frozenset(map(_normal, listening))
+    here = None if local is None else frozenset(map(_normal, local))
+    used = {stats.path for stats in cfg.stats_sockets}
+    names: set[str] = set()
+    probes: list[Probe] = []
+    notes: list[str] = []
+    unprobed = 0
+    for frontend, bind in _in_turn(cfg):
+        ports = _open_ports(bind, open_at)
+        reason = _why_not(bind, here) or ("" if ports else "nothing listens there now")
+        if reason:
+            notes.append(f"frontend {frontend.name}, bind {bind.written}: not probed: {reason}")
+            continue
+        address = bind.reachable_at(ports[0])
+        if address in used:
+            continue
+        used.add(address)
+        if len(probes) == DISCOVERED_MAX:
+            unprobed += 1
+            continue
+        name = f"frontend/{frontend.name}:{bind.path or ports[0]}"
+        probes.append(_probe(frontend, bind, address, address if name in names else name))
+        names.add(probes[-1].name)
+    if unprobed:
+        notes.append(
+            f"{unprobed} more listeners are not probed: {DISCOVERED_MAX} are discovered at most;"
+            " write a [[probe]] for each that matters"
+        )
+    return Discovery(probes=tuple(probes), notes=tuple(notes))
+
+
+def _in_turn(cfg: HaproxyCfg) -> Iterator[tuple[Frontend, Bind]]:
+    """Yield all first binds, then all second ones, and so on."""
+    serving = [fe for fe in cfg.frontends if not fe.disabled and fe.mode in _MODES]
+    ranked = [(rank, fe, bind) for fe in serving for rank, bind in enumerate(fe.binds)]
+    for _, frontend, bind in sorted(ranked, key=lambda entry: entry[0]):
+        yield frontend, bind
+
+
+def _why_not(bind: Bind, here: frozenset[str] | None) -> str:
+    """Say why a bind cannot be reached from here, or ""."""
+    if not bind.address and not bind.path:
+        return "it has no address that could be connected to"
+    if bind.namespace:
+        return f"it is in the network namespace {bind.namespace}"
+    if bind.interface not in {"", "lo"}:
+        return f"it takes clients of the interface {bind.interface} alone"
+    address = _ip(bind.address)
+    remote = address is not None and not address.is_loopback and not address.is_unspecified
+    if remote and here is not None and str(address) not in here:
+        return f"{address} is not on this node now"
+    return ""
+
+
+def _open_ports(bind: Bind, open_at: frozenset[str] | None) -> list[int]:
+    """Return the bind's ports that are listened on; a single 0 stands for a Unix socket.
+
+    Unix sockets are not looked up: HAProxy binds them under another name and renames them. Nor
+    are host names: only HAProxy knows what they resolved to.
+    """
+    if bind.path:
+        return [0]
+    ports = range(bind.port, bind.port_end + 1)
+    if open_at is None or _ip(bind.address) is None:
+        return list(ports[:1])
+    host = f"[{bind.address}]" if ":" in bind.address else bind.address
+    return [port for port in ports if _normal(f"{host}:{port}") in open_at]
+
+
+def _probe(frontend: Frontend, bind: Bind, address: str, name: str) -> Probe:
+    kind = _type(frontend, bind)
+    http = kind in {ProbeType.HTTP, ProbeType.HTTPS}
+    return Probe(
+        name=name,
+        type=kind,
+        address=address,
+        path=(frontend.monitor_uri or "/") if http else "/",
+        proxy_protocol=ProxyProtocol.V2 if bind.accept_proxy else ProxyProtocol.NONE,
+        discovered=True,
+    )
+
+
+def _type(frontend: Frontend, bind: Bind) -> ProbeType:
+    """Return the highest layer that a stranger without certificate or server name can speak."""
+    if bind.client_certificate or bind.strict_sni or bind.accept_netscaler:
+        return ProbeType.TCP
+    if frontend.mode == "http" and bind.proto in {"", "h1"}:
+        return ProbeType.HTTPS if bind.ssl else ProbeType.HTTP
+    return ProbeType.TLS if bind.ssl else ProbeType.TCP
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _normal(place: str) -> str:
+    """Spell an address, with or without a port, in one way."""
+    if address := _ip(place):
+        return str(address)
+    host, colon, port = place.rpartition(":")
+    return f"{_ip(host.strip('[]')) or host}{colon}{port}"
