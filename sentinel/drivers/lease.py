@@ -1,0 +1,137 @@
+"""The files that keepalived and its hook read, and the sign that the hook leaves.
+
+- The lease, ``OK <deadline>`` or ``FAIL <deadline>``: the deadline is in hundredths of a second of
+  CLOCK_BOOTTIME, the clock of /proc/uptime, which neither steps nor sleeps.
+- The track file, ``0`` or ``1``: keepalived's weightless track_file, watched by inotify. It is
+  written only when its content is not what it should be, so that keepalived is not woken for
+  nothing.
+
+The rules of this file: a file is replaced by rename(2), so that no reader sees half of it, and is
+readable for everyone whatever the umask. Nothing is synced: both files live on a tmpfs and mean
+nothing after a reboot. On a full disk, where no new file can be written, the old one is written
+over: a lease that says OK must not stand because there is no room to say FAIL. Failures are kept as
+``error`` and counted, never raised, and the next renewal tries again.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from sentinel.config import Hook
+from sentinel.model import Verdict
+
+#: The hook takes a deadline further ahead for garbage: the longest lease (60 s), rounded up.
+AHEAD_MAX_S: Final = 61
+_READ_BYTES_MAX: Final = 128
+_LEASE: Final = re.compile(rb"[ \t]*(OK|FAIL)[ \t]+((?:0|[1-9][0-9]{0,8})[0-9]{2})[ \t]*\n")
+_UPTIME: Final = re.compile(rb"([0-9]{1,12}\.[0-9]{2})\n")
+
+
+class Lease:
+    """Writes this node's verdict for keepalived, and reads when the hook last asked for it."""
+
+    def __init__(self, hook: Hook) -> None:
+        self.error = ""
+        self.errors = 0
+        self._hook: Final = hook
+        self._called_s: float | None = None
+
+    def renew(self, *, ok: bool, now_s: float) -> None:
+        """Say OK or FAIL until ``hook.lease_s`` after *now_s* (CLOCK_BOOTTIME)."""
+        deadline_cs = math.floor((now_s + self._hook.lease_s) * 100)
+        lease = f"{'OK' if ok else 'FAIL'} {deadline_cs:03}\n".encode()
+        track = b"0\n" if ok else b"1\n"
+        failures = []
+        try:
+            if _read(self._hook.track_file) != track:
+                _replace(self._hook.track_file, track)
+        except OSError as error:
+            failures.append(_in_words(self._hook.track_file, error))
+        try:
+            _replace(self._hook.lease, lease)
+        except OSError as error:
+            failures.append(_in_words(self._hook.lease, error))
+        self.error = "; ".join(failures)
+        self.errors += len(failures)
+
+    def last_call_age_s(self, now_s: float) -> float | None:
+        """Return how long ago keepalived ran the hook; None when it never has since the boot.
+
+        A sign that cannot be read, or is half written, changes nothing: the last good one counts.
+        """
+        called_s = _called_s(self._hook.sign)
+        if called_s is not None and called_s <= now_s + 1:
+            self._called_s = called_s
+        return None if self._called_s is None else max(0.0, now_s - self._called_s)
+
+
+def read_lease(path: str, now_cs: int) -> Verdict | None:
+    """Return the verdict of a good lease, None when it is over, missing or garbage.
+
+    Accepts what the hook accepts (contrib/keepalived/chk_sentinel.sh), and nothing else.
+    """
+    try:
+        match = _LEASE.match(_read(path))
+    except OSError:
+        return None
+    if match is None:
+        return None
+    deadline_cs = int(match[2])
+    if deadline_cs < now_cs or deadline_cs // 100 - now_cs // 100 > AHEAD_MAX_S:
+        return None
+    return Verdict.PASS if match[1] == b"OK" else Verdict.FAIL
+
+
+def _called_s(path: str) -> float | None:
+    try:
+        match = _UPTIME.match(_read(path))
+    except OSError:
+        return None
+    return None if match is None else float(match[1])
+
+
+def _read(path: str) -> bytes:
+    """Return the first bytes of a plain file, empty when it is missing; never waits on a FIFO."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(fd, _READ_BYTES_MAX)
+    finally:
+        os.close(fd)
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Put *content* at *path* atomically; on a full disk at least put it there."""
+    temporary = f"{path}.new"
+    try:
+        _write(temporary, content, os.O_CREAT | os.O_TRUNC)
+        os.rename(temporary, path)  # noqa: PTH104  (strings come in, and this runs at every tick)
+    except OSError as error:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        _write(path, content, 0)
+
+
+def _write(path: str, content: bytes, flags: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o644)
+    try:
+        os.fchmod(fd, 0o644)
+        if os.write(fd, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(fd, len(content))
+    finally:
+        os.close(fd)
+
+
+def _in_words(path: str, error: OSError) -> str:
+    return f"{path}: {error.strerror}"
