@@ -9,6 +9,7 @@ as events. Nothing else acts, and nothing here decides.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -46,6 +47,8 @@ from sentinel.model import (
 )
 
 TICK_S: Final = 0.2
+#: systemd's watchdog is fed at most this often, and only by completed steps.
+WATCHDOG_EVERY_S: Final = 1.0
 QUEUE_MAX: Final = 1000
 HISTORY_MAX: Final = 200
 #: A check keeps its own deadline; this much later the supervisor stops believing that it does.
@@ -70,13 +73,13 @@ class Service(Protocol):
         """Bring it up anew, whatever state it is in."""
 
 
-class Claim(Protocol):
+class Lease(Protocol):
     """What keepalived reads: the lease and the track file, and the sign that it called."""
 
-    def write(self, *, serving: bool, now_s: float) -> None:
-        """Renew the lease and set the track file; failures are counted, not raised."""
+    def renew(self, *, ok: bool, now_s: float) -> None:
+        """Write the lease anew and set the track file; failures are counted, not raised."""
 
-    def called_age_s(self, now_s: float) -> float | None:
+    def last_call_age_s(self, now_s: float) -> float | None:
         """Return how long ago keepalived called the hook; None if it never has."""
 
 
@@ -104,7 +107,8 @@ class Parts:
     haproxy: Service
     keepalived: Service
     kill: Callable[[tuple[Proc, ...]], Outcome]
-    claim: Claim
+    lease: Lease
+    renew_every_s: float
     log: EventLog
     notifier: Notifier
     memory: MemoryFile
@@ -141,6 +145,9 @@ class Supervisor:
         self._watches: dict[str, Watch] = {}
         self._group = asyncio.TaskGroup()
         self._stopping = asyncio.Event()
+        self.lease_written_s = -math.inf
+        self._leased: bool | None = None
+        self._watchdog_s = -math.inf
         self._discovered_for = -1
 
     def stop(self) -> None:
@@ -210,7 +217,7 @@ class Supervisor:
         while True:
             now_s = self._parts.clock()
             await self._queue.put(Tick())
-            await self._queue.put(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
+            await self._queue.put(HookSeen(age_s=self._parts.lease.last_call_age_s(now_s)))
             self._parts.log.retry()
             await asyncio.sleep(TICK_S)
 
@@ -247,10 +254,20 @@ class Supervisor:
         parts = self._parts
         if not parts.dry_run:
             parts.memory.save(self.state.memory)
-            verdict = standing(self.policy, self.state, now_s)
-            if verdict is not None:
-                parts.claim.write(serving=verdict.serving, now_s=now_s)
-        parts.notifier.watchdog()
+            self._renew(now_s)
+        if now_s - self._watchdog_s >= WATCHDOG_EVERY_S:
+            self._watchdog_s = now_s
+            parts.notifier.watchdog()
+
+    def _renew(self, now_s: float) -> None:
+        """Renew the lease when it is due, or at once when its word changes."""
+        verdict = standing(self.policy, self.state, now_s)
+        if verdict is None:
+            return
+        due = now_s - self.lease_written_s >= self._parts.renew_every_s
+        if due or verdict.serving is not self._leased:
+            self._parts.lease.renew(ok=verdict.serving, now_s=now_s)
+            self.lease_written_s, self._leased = now_s, verdict.serving
 
     # --- acting ---------------------------------------------------------------------------------
 

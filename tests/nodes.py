@@ -1,7 +1,7 @@
 """Nodes for tests: namespaces with a network, mounts and processes of their own, as root.
 
-The shipped files are used unmodified at the paths they name, since /run, /var/log and the like are
-the node's own. What is started in a node ends with it: its first process is the node.
+The shipped files are used unmodified at the paths they name, since /run, /var/log, /dev and the
+like are the node's own. What is started in a node ends with it: its first process is the node.
 """
 
 from __future__ import annotations
@@ -21,16 +21,26 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[1]
 HOOK: Final = "/usr/libexec/keepalived/chk_sentinel.sh"
 DEADLINE_S: Final = 20.0
+#: Folders of which every node has its own, empty.
+FOLDERS: Final = (
+    *("/run", "/usr/libexec", "/usr/local/sbin", "/var/log", "/var/spool"),
+    *("/var/lib/haproxy", "/var/lib/logrotate"),
+)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 _SETUP: Final = f"""
 set -e
-for folder in /run /var/log /var/spool /var/lib/logrotate /usr/libexec; do
-    mkdir -p $folder
+mkdir -p {" ".join(FOLDERS)}
+for folder in {" ".join(FOLDERS)}; do
     mount -t tmpfs tmpfs $folder
 done
-mkdir -p /run/sentinel /run/haproxy /var/spool/rsyslog /usr/libexec/keepalived
+mkdir -p /run/dev /run/sentinel /run/haproxy /var/spool/rsyslog /var/lib/haproxy/dev
+for device in null zero full random urandom tty; do
+    cp -a /dev/$device /run/dev/
+done
+mount --bind /run/dev /dev
+mkdir -p $(dirname {HOOK})
 install -m 755 {ROOT}/contrib/keepalived/chk_sentinel.sh {HOOK}
 ip link set lo up
 echo ready
