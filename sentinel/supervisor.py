@@ -159,6 +159,11 @@ class Supervisor:
         if name in self._watches:
             self._watches[name].wake.set()
 
+    def wake_all(self) -> None:
+        """Run every check now."""
+        for watch in self._watches.values():
+            watch.wake.set()
+
     async def run(self) -> State:
         """Supervise until ``stop``; return the last state for a successor."""
         try:

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sentinel.commands import CONFIG_DEFAULT, Subparsers
@@ -19,6 +20,7 @@ from sentinel.commands import CONFIG_DEFAULT, Subparsers
 NOT_RUNNING: Final = 3
 UNKNOWN: Final = 4
 ANSWER_TIMEOUT_S: Final = 3.0
+_SECOND_MS: Final = 1000
 _EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
 _COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
 
@@ -113,7 +115,7 @@ def ask(path: str) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise NoAnswerError(
-            f"no usable answer from {path} ({error or 'none'}): sentinel may be hung; systemd's"
+            f"no usable answer from {path} ({error}): sentinel may be hung; systemd's"
             " watchdog restarts it",
             UNKNOWN,
         ) from error
@@ -129,13 +131,10 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
     word = _paint(document["overall"].upper(), _COLOURS[document["overall"]], colour=colour)
     serving = {True: "serving", False: "yielding", None: "undecided"}[document["serving"]]
     used = f"{restarts['used']} of {restarts['budget']} in {_age(restarts['window_ms'])}"
+    before = f"(before: {document['previous_phase']}): {document['reason']}"
     rows = [
         ("node", f"{document['node']}  {word}  {serving}{_because(document)}"),
-        (
-            "phase",
-            f"{document['phase']} for {_age(document['phase_age_ms'])}"
-            f" (before: {document['previous_phase']}): {document['reason']}",
-        ),
+        ("phase", f"{document['phase']} for {_age(document['phase_age_ms'])} {before}"),
         ("haproxy", _haproxy(haproxy)),
         ("restarts", used + _next_attempt(restarts)),
         ("keepalived", _keepalived(keepalived)),
@@ -145,7 +144,9 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
     ]
     rows += [("error", error) for error in document["errors"]]
     lines = [f"{name:<11}{text}" for name, text in rows]
-    return "\n".join([*lines, "", *_checks(document["checks"]), *_pools(document), *_events(document)])
+    return "\n".join(
+        [*lines, "", *_checks(document["checks"]), *_pools(document), *_events(document)]
+    )
 
 
 def _because(document: dict[str, Any]) -> str:
@@ -221,7 +222,11 @@ def _pools(document: dict[str, Any]) -> list[str]:
         )
         more = len(pool["servers"]) - 8
         rows.append(
-            (pool["name"], f"{pool['up']}/{pool['total']}", servers + (f" +{more}" if more > 0 else ""))
+            (
+                pool["name"],
+                f"{pool['up']}/{pool['total']}",
+                servers + (f" +{more}" if more > 0 else ""),
+            )
         )
     return ["", *table(rows)]
 
@@ -244,11 +249,13 @@ def _events(document: dict[str, Any]) -> list[str]:
     return ["", *table(rows)] if len(rows) > 1 else []
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows as lines with aligned columns; the last column is as long as it likes."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return [
-        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]])
+        "  ".join(
+            [*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]
+        )
         for row in rows
     ]
 
@@ -264,4 +271,4 @@ def _age(age_ms: int | None) -> str:
     for unit_ms, word in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m")):
         if age_ms >= 2 * unit_ms:
             return f"{age_ms // unit_ms}{word}"
-    return f"{age_ms / 1000:.1f}s" if age_ms >= 1000 else f"{age_ms}ms"
+    return f"{age_ms / 1000:.1f}s" if age_ms >= _SECOND_MS else f"{age_ms}ms"

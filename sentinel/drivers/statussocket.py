@@ -62,7 +62,7 @@ class StatusSocket:
         except BaseException:
             listener.close()
             raise
-        listener.setblocking(False)
+        listener.settimeout(0)
         return listener
 
     async def _serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

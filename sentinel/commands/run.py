@@ -1,0 +1,44 @@
+"""``sentinel run``: the supervisor itself, in the foreground, for a service manager to look after.
+
+SIGHUP reads the configuration again and keeps the old one when the new one is wrong. SIGTERM and
+SIGINT end sentinel and leave HAProxy, keepalived and the track file as they are; the lease runs
+out, and from then on keepalived's hook looks at HAProxy's process for itself. SIGUSR1 runs every
+check now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from sentinel.commands import CONFIG_DEFAULT, Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "run",
+        help="supervise HAProxy (what the systemd unit starts)",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="configuration")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="log what would be done and do nothing: no action, no lease, no track file",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Supervise until told to stop: 0 after SIGTERM, 1 for a wrong configuration or a held lock."""
+    from sentinel.configfile import ConfigError, load  # noqa: PLC0415
+    from sentinel.daemon import AlreadyRunningError, serve  # noqa: PLC0415
+
+    try:
+        config = load(args.config)
+        return serve(config, lambda: load(args.config), dry_run=args.dry_run)
+    except (ConfigError, AlreadyRunningError) as error:
+        print(f"sentinel run: {error}", file=sys.stderr)
+        return 1

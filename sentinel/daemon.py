@@ -1,0 +1,129 @@
+"""The daemon's life: one lock, its signals, and one wiring after another as it is reloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sentinel.config import Config
+from sentinel.configfile import ConfigError
+from sentinel.core import State
+from sentinel.drivers.notify import Notifier
+from sentinel.log import EventLog, configure
+from sentinel.wiring import Wiring, node_of
+
+
+class AlreadyRunningError(Exception):
+    """Another supervisor holds the lock, or it cannot be taken; the message says who and where."""
+
+
+def serve(config: Config, reload: Callable[[], Config], *, dry_run: bool) -> int:
+    """Supervise until SIGTERM or SIGINT; *reload* reads the configuration again at SIGHUP.
+
+    Raises AlreadyRunningError when a second supervisor runs on this node: two would restart
+    HAProxy against each other. A dry run acts on nothing and so takes no lock.
+    """
+    if dry_run:
+        return asyncio.run(_Daemon(config, reload, dry_run=True).run())
+    with _lock(Path(config.run_dir, "lock")):
+        return asyncio.run(_Daemon(config, reload, dry_run=False).run())
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock file; it names its holder, and the kernel lets it go with the process."""
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise AlreadyRunningError(f"cannot lock {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            raise AlreadyRunningError(
+                f"sentinel is already running as process {holder or '(unknown)'}, which holds"
+                f" {path}: stop it first, or give this one another run_dir"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Daemon:
+    def __init__(self, config: Config, reload: Callable[[], Config], *, dry_run: bool) -> None:
+        self._config = config
+        self._reload = reload
+        self._dry_run = dry_run
+        self._notifier = Notifier()
+        self._log = self._open_log(config)
+        self._wiring: Wiring | None = None
+        self._reloading = False
+
+    async def run(self) -> int:
+        """Run one wiring after another; the state goes on through reloads."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        loop.add_signal_handler(signal.SIGINT, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGUSR1, self._check_now)
+        self._log.emit("sentinel.started", "info", {"pid": os.getpid(), "dry_run": self._dry_run})
+        state: State | None = None
+        while True:
+            self._reloading = False
+            self._wiring = Wiring(
+                self._config, self._log, self._notifier, dry_run=self._dry_run, state=state
+            )
+            self._notifier.ready()
+            state = await self._wiring.run()
+            if not self._reloading:
+                break
+        self._notifier.stopping()
+        self._log.emit("sentinel.stopped", "info", {"pid": os.getpid()})
+        self._log.close()
+        self._notifier.close()
+        return 0
+
+    def _stop(self) -> None:
+        self._reloading = False
+        if self._wiring is not None:
+            self._wiring.stop()
+
+    def _hang_up(self) -> None:
+        """Take a new configuration if it is right; a wrong one changes nothing."""
+        try:
+            config = self._reload()
+        except ConfigError as error:
+            self._log.emit("sentinel.reload_refused", "error", {"reason": str(error)})
+            return
+        self._notifier.reloading()
+        if config.log != self._config.log or config.node != self._config.node:
+            self._log.close()
+            self._log = self._open_log(config)
+        if config.run_dir != self._config.run_dir:
+            self._log.emit(
+                "sentinel.reload_incomplete",
+                "warning",
+                {"reason": "run_dir changes only with a restart: systemctl restart sentinel"},
+            )
+            return
+        self._config = config
+        self._reloading = True
+        self._log.emit("sentinel.reloaded", "info", {})
+        if self._wiring is not None:
+            self._wiring.stop()
+
+    def _check_now(self) -> None:
+        if self._wiring is not None:
+            self._wiring.check_now()
+
+    def _open_log(self, config: Config) -> EventLog:
+        return configure(config.log, node=node_of(config))

@@ -1,0 +1,249 @@
+"""The composition root of the daemon: a Config becomes a Supervisor with all its parts.
+
+Everything that is plugged into something else is plugged here, and only here: checks and drivers
+know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import time
+from pathlib import Path
+
+from sentinel import __version__, haproxycfg
+from sentinel.checks import Check
+from sentinel.checks.backends import BackendsCheck
+from sentinel.checks.command import CommandCheck
+from sentinel.checks.configuration import ConfigurationCheck
+from sentinel.checks.http import ProbeCheck, look
+from sentinel.checks.process import ProcessCheck
+from sentinel.checks.runtime import RuntimeCheck
+from sentinel.config import Config, OnFail
+from sentinel.core import CheckPolicy, Policy, State
+from sentinel.drivers import service, signals
+from sentinel.drivers.lease import Lease
+from sentinel.drivers.notify import Notifier
+from sentinel.drivers.statussocket import StatusSocket
+from sentinel.invocation import running
+from sentinel.log import EventLog
+from sentinel.memory import MemoryFile
+from sentinel.model import Proc, Scope
+from sentinel.snapshot import Surroundings, snapshot
+from sentinel.supervisor import Parts, Supervisor
+
+#: A lease is renewed this many times before it would run out.
+RENEWALS_PER_LEASE = 6
+
+
+def boottime_s() -> float:
+    """Return CLOCK_BOOTTIME: it neither steps nor sleeps, and /proc/uptime shows it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def policy_of(config: Config) -> Policy:
+    """Return what the core has to follow; the checks join it as they begin."""
+    return Policy(
+        checks={},
+        restart_budget=config.restart.budget,
+        restart_window_s=config.restart.window_s,
+        backoff_s=config.restart.backoff_s,
+        backoff_max_s=config.restart.backoff_max_s,
+        verify_s=config.restart.verify_s,
+        stuck_s=config.restart.stuck_s,
+        stop_keepalived=config.keepalived.stop_on_failure,
+        stop_after_s=config.keepalived.stop_after_s,
+        hold_s=config.keepalived.hold_s,
+        call_within_s=config.hook.call_within_s,
+    )
+
+
+class Wiring:
+    """One configuration at work: the supervisor, its checks and its drivers."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: EventLog,
+        notifier: Notifier,
+        *,
+        dry_run: bool,
+        state: State | None = None,
+    ) -> None:
+        """Wire *config*; *state* is what a predecessor knew, None at a start."""
+        self.config = config
+        self.log = log
+        self.notifier = notifier
+        self._dry_run = dry_run
+        self._state = state
+        self._started_s = boottime_s()
+        self._lease = Lease(config.hook)
+        self._memory = MemoryFile(Path(config.run_dir, "memory.json"))
+        self._status = StatusSocket(Path(config.status.socket), config.status.group, self._document)
+        self._cfg = haproxycfg.HaproxyCfg()
+        self._notes: tuple[str, ...] = ()
+        self._haproxy: service.Service | None = None
+        self.supervisor: Supervisor | None = None
+
+    async def run(self) -> State:
+        """Supervise until ``stop``; return the state for a successor."""
+        alive = self._alive
+        self._haproxy = await service.choose(self.config.haproxy, alive=alive)
+        keepalived = await service.choose(self.config.keepalived, alive=lambda: True)
+        state = self._state or State(memory=self._memory.load())
+        process = ProcessCheck(
+            self.config.haproxy,
+            self.config.process,
+            main_pid=lambda: self._haproxy.main_pid if self._haproxy else 0,
+            on_change=lambda: self._wake("process"),
+        )
+        self._configuration = ConfigurationCheck(
+            self.config.haproxy, self.config.configuration, pid=self._main_pid
+        )
+        self._read_cfg()
+        self.supervisor = Supervisor(
+            policy_of(self.config),
+            state,
+            Parts(
+                haproxy=self._haproxy,
+                keepalived=keepalived,
+                kill=signals.kill,
+                lease=self._lease,
+                renew_every_s=self.config.hook.lease_s / RENEWALS_PER_LEASE,
+                log=self.log,
+                notifier=self.notifier,
+                memory=self._memory,
+                clock=boottime_s,
+                checks=(process, *self._fixed_checks()),
+                discover=self._discover,
+                check_policy=self._check_policy,
+                dry_run=self._dry_run,
+            ),
+        )
+        await self._haproxy.look()
+        await self._status.open()
+        try:
+            return await self.supervisor.run()
+        finally:
+            self._status.close()
+            process.close()
+
+    def stop(self) -> None:
+        """End the supervisor; HAProxy, keepalived, lease and track file are left as they are."""
+        if self.supervisor is not None:
+            self.supervisor.stop()
+
+    def check_now(self) -> None:
+        """Run every check at once."""
+        if self.supervisor is not None:
+            self.supervisor.wake_all()
+
+    # --- checks ---------------------------------------------------------------------------------
+
+    def _fixed_checks(self) -> tuple[Check, ...]:
+        config = self.config
+        backends = BackendsCheck(self._stats_socket, config.backends, look)
+        return (
+            self._configuration,
+            RuntimeCheck(self._stats_socket, config.runtime, self._worker_pid),
+            *((backends,) if config.backends.enabled else ()),
+            *(ProbeCheck(probe) for probe in config.probe),
+            *(CommandCheck(command) for command in config.command),
+        )
+
+    def _discover(self, _state: State) -> tuple[Check, ...]:
+        """Follow a new incarnation: read its configuration, and probe where it listens."""
+        self._read_cfg()
+        if self.config.probe or not self.config.discover:
+            return ()
+        found = haproxycfg.discover(self._cfg)
+        self._notes = found.notes
+        return tuple(ProbeCheck(probe) for probe in found.probes)
+
+    def _check_policy(self, check: Check) -> CheckPolicy:
+        yields, discovered = False, check.scope is Scope.RUNTIME
+        explicit = {p.name: p.on_fail for p in self.config.probe} | {
+            c.name: c.on_fail for c in self.config.command
+        }
+        if check.scope is Scope.FRONTEND:
+            discovered = check.name not in explicit
+            yields = explicit.get(check.name, OnFail.YIELD) is OnFail.YIELD
+        elif check.scope is Scope.COMMAND:
+            yields = explicit[check.name] is OnFail.YIELD
+        return CheckPolicy(
+            scope=check.scope,
+            rise=check.pace.rise,
+            fall=check.pace.fall,
+            yields=yields,
+            discovered=discovered,
+        )
+
+    def _read_cfg(self) -> None:
+        invocation = (
+            running(self._main_pid(), self.config.haproxy) or self._configuration.invocation
+        )
+        paths = [os.path.join(invocation.cwd, str(path)) for path in invocation.named]  # noqa: PTH118
+        self._cfg = haproxycfg.read(paths, dict(invocation.env))
+
+    def _stats_socket(self) -> str:
+        return self.config.haproxy.stats_socket or self._cfg.stats_socket
+
+    # --- what the parts ask each other -----------------------------------------------------------
+
+    def _wake(self, name: str) -> None:
+        if self.supervisor is not None:
+            self.supervisor.wake(name)
+
+    def _worker(self) -> Proc | None:
+        instance = self.supervisor.state.instance if self.supervisor else None
+        return instance.worker if instance else None
+
+    def _worker_pid(self) -> int:
+        worker = self._worker()
+        return worker.pid if worker else 0
+
+    def _main_pid(self) -> int:
+        instance = self.supervisor.state.instance if self.supervisor else None
+        main = (instance.master or instance.worker) if instance else None
+        return main.pid if main else 0
+
+    def _alive(self) -> bool:
+        return self._main_pid() != 0
+
+    # --- status ----------------------------------------------------------------------------------
+
+    def _document(self) -> str:
+        supervisor, now_s = self.supervisor, boottime_s()
+        if supervisor is None:
+            return "{}"
+        document = snapshot(
+            supervisor.policy,
+            supervisor.state,
+            supervisor.history,
+            self._surroundings(supervisor, now_s),
+            now_s,
+        )
+        return json.dumps(document)
+
+    def _surroundings(self, supervisor: Supervisor, now_s: float) -> Surroundings:
+        written_s = supervisor.lease_written_s
+        errors = (self._lease.error, self._memory.error, self._status.error, *self._notes)
+        return Surroundings(
+            node=node_of(self.config),
+            version=__version__,
+            pid=os.getpid(),
+            started_s=self._started_s,
+            lease_written_s=None if math.isinf(written_s) else written_s,
+            lease_s=self.config.hook.lease_s,
+            hook_age_s=self._lease.last_call_age_s(now_s),
+            errors=tuple(error for error in errors if error),
+            log_dropped=self.log.dropped.total,
+            dry_run=self._dry_run,
+        )
+
+
+def node_of(config: Config) -> str:
+    """Return this node's name: the configured one, else the host's."""
+    return config.node or socket.gethostname()
