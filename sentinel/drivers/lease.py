@@ -10,7 +10,7 @@ The rules of this file: a file is replaced by rename(2), so that no reader sees 
 readable for everyone whatever the umask. Nothing is synced: both files live on a tmpfs and mean
 nothing after a reboot. On a full disk, where no new file can be written, the old one is written
 over: a lease that says OK must not stand because there is no room to say FAIL. Failures are kept as
-``error`` and counted, never raised, and the next renewal tries again.
+``error`` and counted, never raised, and the next call tries again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import math
 import os
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sentinel.config import Hook
-from sentinel.model import Verdict
 
 #: The hook takes a deadline further ahead for garbage: the longest lease (60 s), rounded up.
 AHEAD_MAX_S: Final = 61
@@ -33,8 +33,21 @@ _LEASE: Final = re.compile(rb"[ \t]*(OK|FAIL)[ \t]+((?:0|[1-9][0-9]{0,8})[0-9]{2
 _UPTIME: Final = re.compile(rb"([0-9]{1,12}\.[0-9]{2})\n")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Writes this node's verdict for keepalived, and reads when the hook last asked for it."""
+    """A good lease: whether this node may hold the VIP, and until when (CLOCK_BOOTTIME)."""
+
+    serving: bool
+    deadline_cs: int
+
+    @property
+    def line(self) -> str:
+        """The file's one line."""
+        return f"{'OK' if self.serving else 'FAIL'} {self.deadline_cs:03}\n"
+
+
+class Claim:
+    """Writes this node's claim on the VIP, and reads when keepalived's hook last asked for it."""
 
     def __init__(self, hook: Hook) -> None:
         self.error = ""
@@ -42,11 +55,11 @@ class Lease:
         self._hook: Final = hook
         self._called_s: float | None = None
 
-    def renew(self, *, ok: bool, now_s: float) -> None:
+    def write(self, *, serving: bool, now_s: float) -> None:
         """Say OK or FAIL until ``hook.lease_s`` after *now_s* (CLOCK_BOOTTIME)."""
         deadline_cs = math.floor((now_s + self._hook.lease_s) * 100)
-        lease = f"{'OK' if ok else 'FAIL'} {deadline_cs:03}\n".encode()
-        track = b"0\n" if ok else b"1\n"
+        lease = Lease(serving=serving, deadline_cs=deadline_cs).line.encode()
+        track = b"0\n" if serving else b"1\n"
         failures = []
         try:
             if _read(self._hook.track_file) != track:
@@ -60,7 +73,7 @@ class Lease:
         self.error = "; ".join(failures)
         self.errors += len(failures)
 
-    def last_call_age_s(self, now_s: float) -> float | None:
+    def called_age_s(self, now_s: float) -> float | None:
         """Return how long ago keepalived ran the hook; None when it never has since the boot.
 
         A sign that cannot be read, or is half written, changes nothing: the last good one counts.
@@ -71,8 +84,8 @@ class Lease:
         return None if self._called_s is None else max(0.0, now_s - self._called_s)
 
 
-def read_lease(path: str, now_cs: int) -> Verdict | None:
-    """Return the verdict of a good lease, None when it is over, missing or garbage.
+def read_lease(path: str, *, now_cs: int) -> Lease | None:
+    """Return a lease that is still good, None when it is over, missing or garbage.
 
     Accepts what the hook accepts (contrib/keepalived/chk_sentinel.sh), and nothing else.
     """
@@ -85,7 +98,7 @@ def read_lease(path: str, now_cs: int) -> Verdict | None:
     deadline_cs = int(match[2])
     if deadline_cs < now_cs or deadline_cs // 100 - now_cs // 100 > AHEAD_MAX_S:
         return None
-    return Verdict.PASS if match[1] == b"OK" else Verdict.FAIL
+    return Lease(serving=match[1] == b"OK", deadline_cs=deadline_cs)
 
 
 def _called_s(path: str) -> float | None:

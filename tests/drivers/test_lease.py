@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.config import Hook
-from sentinel.drivers.lease import Lease, read_lease
-from sentinel.model import Verdict
+from sentinel.drivers.lease import Claim, Lease, read_lease
 
 HOOK = Path(__file__).parents[2] / "contrib" / "keepalived" / "chk_sentinel.sh"
 
@@ -39,34 +38,36 @@ def strict_umask() -> Iterator[None]:
     os.umask(before)
 
 
-@pytest.mark.parametrize(("ok", "lease", "track"), [(True, "OK", "0\n"), (False, "FAIL", "1\n")])
+@pytest.mark.parametrize(
+    ("serving", "lease", "track"), [(True, "OK", "0\n"), (False, "FAIL", "1\n")]
+)
 @pytest.mark.usefixtures("strict_umask")
 def test_verdict_is_written_for_hook_and_keepalived(
-    hook: Hook, *, ok: bool, lease: str, track: str
+    hook: Hook, *, serving: bool, lease: str, track: str
 ) -> None:
     """Both files say the same, everyone may read them, and nothing else is left behind."""
-    writer = Lease(hook)
-    writer.renew(ok=ok, now_s=1234.567)
+    claim = Claim(hook)
+    claim.write(serving=serving, now_s=1234.567)
     assert Path(hook.lease).read_text() == f"{lease} 123756\n"
     assert Path(hook.track_file).read_text() == track
     assert {stat.S_IMODE(Path(path).stat().st_mode) for path in (hook.lease, hook.track_file)} == {
         0o644
     }
     assert {path.name for path in Path(hook.lease).parent.iterdir()} == {"lease", "track"}
-    assert (writer.error, writer.errors) == ("", 0)
+    assert (claim.error, claim.errors) == ("", 0)
 
 
 def test_lease_is_replaced_and_track_file_is_left_alone(hook: Hook) -> None:
     """Each renewal makes a new lease; keepalived is woken only by a change."""
-    writer = Lease(hook)
-    writer.renew(ok=True, now_s=1.0)
+    claim = Claim(hook)
+    claim.write(serving=True, now_s=1.0)
     lease, track = Path(hook.lease).stat().st_ino, Path(hook.track_file).stat().st_ino
     with Path(hook.lease).open("rb") as reader:
-        writer.renew(ok=True, now_s=2.0)
+        claim.write(serving=True, now_s=2.0)
         assert reader.read() == b"OK 400\n"
     assert Path(hook.lease).stat().st_ino != lease
     assert Path(hook.track_file).stat().st_ino == track
-    writer.renew(ok=False, now_s=3.0)
+    claim.write(serving=False, now_s=3.0)
     assert Path(hook.track_file).read_text() == "1\n"
     assert Path(hook.track_file).stat().st_ino != track
 
@@ -74,40 +75,40 @@ def test_lease_is_replaced_and_track_file_is_left_alone(hook: Hook) -> None:
 @pytest.mark.parametrize("content", [None, "", "1\n", "garbage"])
 def test_track_file_that_someone_changed_is_put_right(hook: Hook, content: str | None) -> None:
     """A missing track file counts as healthy for keepalived, so it is never left missing."""
-    writer = Lease(hook)
-    writer.renew(ok=True, now_s=1.0)
+    claim = Claim(hook)
+    claim.write(serving=True, now_s=1.0)
     Path(hook.track_file).unlink()
     if content is not None:
         Path(hook.track_file).write_text(content)
-    writer.renew(ok=True, now_s=2.0)
+    claim.write(serving=True, now_s=2.0)
     assert Path(hook.track_file).read_text() == "0\n"
 
 
 def test_missing_directory_is_reported_and_recovered_from(tmp_path: Path) -> None:
     """A failure is a text and a count; the next renewal that succeeds clears the text."""
     directory = tmp_path / "gone"
-    writer = Lease(
+    claim = Claim(
         Hook(lease=str(directory / "lease"), track_file=str(directory / "track"), lease_s=3.0)
     )
-    writer.renew(ok=True, now_s=1.0)
-    assert writer.error == (
+    claim.write(serving=True, now_s=1.0)
+    assert claim.error == (
         f"{directory}/track: No such file or directory; "
         f"{directory}/lease: No such file or directory"
     )
-    assert writer.errors == 2
+    assert claim.errors == 2
     directory.mkdir()
-    writer.renew(ok=True, now_s=2.0)
-    assert (writer.error, writer.errors) == ("", 2)
-    assert read_lease(str(directory / "lease"), 200) is Verdict.PASS
+    claim.write(serving=True, now_s=2.0)
+    assert (claim.error, claim.errors) == ("", 2)
+    assert said(str(directory / "lease"), 200) == "OK"
 
 
 def test_one_unwritable_file_does_not_keep_the_other_from_being_written(hook: Hook) -> None:
     """When a directory stands in the track file's place, the lease is still renewed."""
     Path(hook.track_file).mkdir()
-    writer = Lease(hook)
-    writer.renew(ok=False, now_s=1.0)
-    assert writer.error == f"{hook.track_file}: Is a directory"
-    assert read_lease(hook.lease, 100) is Verdict.FAIL
+    claim = Claim(hook)
+    claim.write(serving=False, now_s=1.0)
+    assert claim.error == f"{hook.track_file}: Is a directory"
+    assert said(hook.lease, 100) == "FAIL"
 
 
 def test_symbolic_link_is_replaced_not_followed(hook: Hook, tmp_path: Path) -> None:
@@ -116,11 +117,11 @@ def test_symbolic_link_is_replaced_not_followed(hook: Hook, tmp_path: Path) -> N
     outside.write_text("untouched")
     for path in (f"{hook.lease}.new", hook.track_file):
         Path(path).symlink_to(outside)
-    writer = Lease(hook)
-    writer.renew(ok=True, now_s=1.0)
+    claim = Claim(hook)
+    claim.write(serving=True, now_s=1.0)
     assert outside.read_text() == "untouched"
-    writer.renew(ok=True, now_s=2.0)
-    assert (writer.error, writer.errors) == ("", 1)
+    claim.write(serving=True, now_s=2.0)
+    assert (claim.error, claim.errors) == ("", 1)
 
 
 @pytest.mark.real
@@ -145,14 +146,14 @@ FULL_DISK = """
 import subprocess, sys
 from pathlib import Path
 from sentinel.config import Hook
-from sentinel.drivers.lease import Lease
+from sentinel.drivers.lease import Claim
 
 def mount(*arguments): subprocess.run(["mount", *arguments], check=True)
-def said(): return [Path(f"/mnt/{name}").read_text().strip() for name in ("lease", "track")]
+def files(): return [Path(f"/mnt/{name}").read_text().strip() for name in ("lease", "track")]
 
 mount("-t", "tmpfs", "-o", "size=64k", "none", "/mnt")
-writer = Lease(Hook(lease="/mnt/lease", track_file="/mnt/track", lease_s=3.0))
-writer.renew(ok=True, now_s=1.0)
+claim = Claim(Hook(lease="/mnt/lease", track_file="/mnt/track", lease_s=3.0))
+claim.write(serving=True, now_s=1.0)
 if sys.argv[1] == "full":
     try:
         with open("/mnt/fill", "wb", buffering=0) as fill:
@@ -160,12 +161,12 @@ if sys.argv[1] == "full":
     except OSError: pass
 else:
     mount("-o", "remount,ro", "/mnt")
-writer.renew(ok=False, now_s=2.0)
-print([writer.error, writer.errors, *said(), sorted(p.name for p in Path("/mnt").iterdir())])
+claim.write(serving=False, now_s=2.0)
+print([claim.error, claim.errors, *files(), sorted(p.name for p in Path("/mnt").iterdir())])
 if sys.argv[1] == "full": Path("/mnt/fill").unlink()
 else: mount("-o", "remount,rw", "/mnt")
-writer.renew(ok=False, now_s=3.0)
-print([writer.error, *said()])
+claim.write(serving=False, now_s=3.0)
+print([claim.error, *files()])
 """
 
 
@@ -176,53 +177,60 @@ def test_age_of_the_last_call_is_read_from_the_sign(hook: Hook) -> None:
     """The sign holds the hook's /proc/uptime; its modification time means nothing."""
     Path(hook.sign).write_text("100.50\n")
     os.utime(hook.sign, (0, 0))
-    assert Lease(hook).last_call_age_s(102.0) == 1.5
+    assert Claim(hook).called_age_s(102.0) == 1.5
 
 
 def test_hook_that_was_never_called_has_no_age(hook: Hook) -> None:
     """Without a sign nobody has called."""
-    assert Lease(hook).last_call_age_s(102.0) is None
+    assert Claim(hook).called_age_s(102.0) is None
 
 
 @pytest.mark.parametrize("content", ["", "garbage\n", "12", "1e9\n", "-5.00\n", "\0\0\0\0"])
 def test_bad_sign_leaves_the_last_good_one(hook: Hook, content: str) -> None:
     """A sign that is being written, or that someone spoilt, is not taken for a call."""
-    lease = Lease(hook)
+    claim = Claim(hook)
     Path(hook.sign).write_text(content)
-    assert lease.last_call_age_s(100.0) is None
+    assert claim.called_age_s(100.0) is None
     Path(hook.sign).write_text("100.00\n")
-    assert lease.last_call_age_s(101.0) == 1.0
+    assert claim.called_age_s(101.0) == 1.0
     Path(hook.sign).write_text(content)
-    assert lease.last_call_age_s(102.0) == 2.0
+    assert claim.called_age_s(102.0) == 2.0
 
 
 def test_sign_from_before_the_boot_is_no_call(hook: Hook) -> None:
     """A sign from the future was left by an earlier boot."""
     Path(hook.sign).write_text("99999.00\n")
-    assert Lease(hook).last_call_age_s(100.0) is None
+    assert Claim(hook).called_age_s(100.0) is None
 
 
 def test_call_within_the_current_hundredth_has_age_zero(hook: Hook) -> None:
     """A call that was made after the clock was read is not older than nothing."""
     Path(hook.sign).write_text("100.01\n")
-    assert Lease(hook).last_call_age_s(100.0) == 0.0
+    assert Claim(hook).called_age_s(100.0) == 0.0
 
 
 def test_fifo_in_place_of_the_sign_is_not_waited_for(hook: Hook) -> None:
     """Whatever the hook's user puts there, sentinel reads on."""
     os.mkfifo(hook.sign)
-    assert Lease(hook).last_call_age_s(100.0) is None
+    assert Claim(hook).called_age_s(100.0) is None
 
 
 # --- reading the lease ------------------------------------------------------------------------
 
+
+def said(path: str, now_cs: int) -> str | None:
+    """Return the word of a good lease."""
+    lease = read_lease(path, now_cs=now_cs)
+    return None if lease is None else lease.line.split()[0]
+
+
 LEASES = [
-    ("OK 1000\n", Verdict.PASS),
-    ("FAIL 1000\n", Verdict.FAIL),
-    (" OK\t1000 \n", Verdict.PASS),
+    ("OK 1000\n", "OK"),
+    ("FAIL 1000\n", "FAIL"),
+    (" OK\t1000 \n", "OK"),
     ("OK 999\n", None),
     ("FAIL 999\n", None),
-    ("OK 7199\n", Verdict.PASS),
+    ("OK 7199\n", "OK"),
     ("OK 7200\n", None),
     ("OK 1000", None),
     ("OK 01000\n", None),
@@ -240,13 +248,13 @@ LEASES = [
 
 @pytest.mark.parametrize(("content", "verdict"), LEASES)
 def test_lease_is_read_as_the_hook_reads_it(
-    tmp_path: Path, content: str, verdict: Verdict | None
+    tmp_path: Path, content: str, verdict: str | None
 ) -> None:
     """At 10.00 s of uptime: good leases speak, all else is silence; the hook agrees."""
     lease = tmp_path / "lease"
     lease.write_text(content)
-    assert read_lease(str(lease), 1000) is verdict
-    assert hook_passes(tmp_path) is (verdict is Verdict.PASS)
+    assert said(str(lease), 1000) == verdict
+    assert hook_passes(tmp_path) is (verdict == "OK")
 
 
 def hook_passes(directory: Path) -> bool:
@@ -261,23 +269,24 @@ def hook_passes(directory: Path) -> bool:
 
 def test_missing_lease_is_no_verdict(tmp_path: Path) -> None:
     """Without a file nothing is said."""
-    assert read_lease(str(tmp_path / "lease"), 1000) is None
+    assert said(str(tmp_path / "lease"), 1000) is None
 
 
 @given(
-    ok=st.booleans(),
+    serving=st.booleans(),
     now_s=st.floats(min_value=1, max_value=1e7),
     lease_s=st.floats(min_value=0.5, max_value=60),
 )
 def test_what_is_written_is_read(
-    tmp_path_factory: pytest.TempPathFactory, *, ok: bool, now_s: float, lease_s: float
+    tmp_path_factory: pytest.TempPathFactory, *, serving: bool, now_s: float, lease_s: float
 ) -> None:
     """A fresh lease carries its verdict for as long as it was given, and no longer."""
     directory = tmp_path_factory.getbasetemp()
     hook = Hook(
         lease=str(directory / "lease"), track_file=str(directory / "track"), lease_s=lease_s
     )
-    Lease(hook).renew(ok=ok, now_s=now_s)
-    verdict = Verdict.PASS if ok else Verdict.FAIL
-    assert read_lease(hook.lease, int(now_s * 100)) is verdict
-    assert read_lease(hook.lease, int((now_s + lease_s) * 100) + 1) is None
+    Claim(hook).write(serving=serving, now_s=now_s)
+    lease = read_lease(hook.lease, now_cs=int(now_s * 100))
+    assert lease == Lease(serving=serving, deadline_cs=int((now_s + lease_s) * 100))
+    assert read_lease(hook.lease, now_cs=lease.deadline_cs) == lease
+    assert read_lease(hook.lease, now_cs=lease.deadline_cs + 1) is None
