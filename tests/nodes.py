@@ -33,7 +33,7 @@ _SETUP: Final = f"""
 set -e
 mkdir -p {" ".join(FOLDERS)}
 for folder in {" ".join(FOLDERS)}; do
-    mount -t tmpfs tmpfs $folder
+    mount -t tmpfs -o mode=755 tmpfs $folder
 done
 mkdir -p /run/dev /run/sentinel /run/haproxy /var/spool/rsyslog /var/lib/haproxy/dev
 for device in null zero full random urandom tty; do
