@@ -1,0 +1,51 @@
+"""HAProxy's command line, read as HAProxy itself reads it (management guide, section 3).
+
+Nothing is refused: what runs has been accepted by HAProxy, and what is unknown here is newer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Options that take the next word. The pids after -sf and -st are no options, and so passed over.
+_WITH_VALUE: Final = frozenset("CfLmnNpSx") | {"cc"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """What a command line says: the ``-f`` files and directories, and the process model."""
+
+    files: tuple[str, ...] = ()
+    folder: str = ""  # -C: where relative files are looked for
+    master_worker: bool = False
+
+    def paths(self, cwd: str) -> tuple[str, ...]:
+        """Return the files as absolute paths, for a process that was started in *cwd*."""
+        folder = os.path.join(cwd, self.folder)  # noqa: PTH118  (text, for a foreign process)
+        return tuple(os.path.normpath(os.path.join(folder, file)) for file in self.files)  # noqa: PTH118
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Read *argv*, the program's own name first."""
+    files: list[str] = []
+    folder = ""
+    master_worker = False
+    words = iter(argv[1:])
+    for word in words:
+        option = word[1:]
+        if word == "--":
+            files += words
+        elif option in _WITH_VALUE:
+            value = next(words, "")
+            if option == "f":
+                files.append(value)
+            elif option == "C":
+                folder = value
+        elif option in {"W", "Ws"}:
+            master_worker = True
+    return Arguments(files=tuple(files), folder=folder, master_worker=master_worker)

@@ -1,0 +1,115 @@
+"""Which process is our HAProxy, among editors, greps, containers and other HAProxys.
+
+Proof is asked for in kind: the program by name and executable, the configuration by ``-f``, the
+machine by namespaces. What may not be read proves nothing either way: without ptrace rights a
+process is judged by its name and arguments alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sentinel.processes import arguments, procfs
+
+if TYPE_CHECKING:
+    from sentinel.config import Haproxy
+    from sentinel.processes.procfs import Stat
+
+#: A container shares neither, unless it was told to. Mount namespaces say nothing: systemd gives
+#: one to HAProxy's unit and another to ours. The configuration file's inode is compared instead.
+_NAMESPACES: Final = ("ns/pid", "ns/net")
+_CLOCK_SLACK_S: Final = 2.0
+_PIDFILE_BYTES_MAX: Final = 4096
+
+
+class Identity:
+    """Recognises the processes of one HAProxy by its executable and configuration files."""
+
+    def __init__(self, settings: Haproxy) -> None:
+        executable = Path(settings.executable)
+        programs = {executable.name, Path(os.path.realpath(executable)).name}
+        self._programs = frozenset(programs)
+        self.names = frozenset(name[: procfs.NAME_CHARS_MAX] for name in programs)
+        self._config = settings.config
+        self._namespaces = {name: procfs.link(os.getpid(), name) for name in _NAMESPACES}
+
+    def is_haproxy(self, stat: Stat) -> bool:
+        """Tell whether this is a living process of the program, whatever its configuration."""
+        if not stat.alive or stat.name not in self.names:
+            return False
+        program = procfs.link(stat.proc.pid, "exe")
+        # " (deleted)" follows once a package upgrade has replaced the file under a running HAProxy
+        return program is None or Path(program.removesuffix(" (deleted)")).name in self._programs
+
+    def is_ours(self, stat: Stat) -> bool:
+        """Tell whether this is a living process of our HAProxy, on this machine."""
+        pid = stat.proc.pid
+        return self.is_haproxy(stat) and self._in_our_namespaces(pid) and self._runs_our_config(pid)
+
+    def _in_our_namespaces(self, pid: int) -> bool:
+        theirs = {name: procfs.link(pid, name) for name in _NAMESPACES}
+        return all(theirs[name] in {None, ours} for name, ours in self._namespaces.items())
+
+    def _runs_our_config(self, pid: int) -> bool:
+        """Compare the ``-f`` arguments with our configuration files and directories."""
+        given = arguments.parse(procfs.argv(pid))
+        cwd, root = procfs.link(pid, "cwd"), procfs.link(pid, "root")
+        if cwd is None or root not in {"/", None}:
+            # It was changed by chroot or may not be read, and with it what relative names mean.
+            tails = tuple(f"/{file.removeprefix('./')}" for file in given.files if file[:1] != "/")
+            if tails and any(path.endswith(tails) for path in self._config):
+                return True
+        return any(
+            _means(path, ours) and _is_same_file(pid, ours)
+            for ours in self._config
+            for path in given.paths(cwd or "/")
+        )
+
+
+def _means(path: str, ours: str) -> bool:
+    """Tell whether both are one file or directory, or one is a file in the other."""
+    one, other = Path(os.path.realpath(path)), Path(os.path.realpath(ours))
+    return one in {other, other.parent} or one.parent == other
+
+
+def _is_same_file(pid: int, path: str) -> bool:
+    """Tell whether *path* means our file to *pid* as well; in a container it is another inode."""
+    try:
+        return os.path.samestat(Path(f"/proc/{pid}/root{path}").stat(), Path(path).stat())
+    except OSError:
+        return True  # one of the two cannot be seen: nothing is proven
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pidfile:
+    """What a pidfile says. HAProxy never removes it, so its pids may be anyone's by now."""
+
+    pids: tuple[int, ...]
+    written_s: float  # seconds of the epoch
+
+
+def read_pidfile(path: str) -> Pidfile | None:
+    """Read a pidfile, one pid a line; None when there is none. Raises OSError when unreadable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        words = os.read(descriptor, _PIDFILE_BYTES_MAX).split()
+        written_s = os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+    pids = (int(word) for word in words if word.isdigit())
+    return Pidfile(
+        pids=tuple(pid for pid in pids if 0 < pid <= procfs.PID_MAX), written_s=written_s
+    )
+
+
+def started_before(stat: Stat, wall_s: float) -> bool:
+    """Tell whether a process is older than a file written at *wall_s*, in seconds of the epoch."""
+    boot_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return boot_s + stat.proc.start_ticks / procfs.TICKS_PER_S <= wall_s + _CLOCK_SLACK_S

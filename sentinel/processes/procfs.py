@@ -1,0 +1,166 @@
+"""What /proc says of one process, and of the sockets that listen (proc(5)).
+
+Every reader answers None or nothing for a process that is gone. It raises OSError for what is
+there and may not be read: that is never the same as gone. Nothing here keeps state.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sentinel.model import Proc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What a process says when it is no more: reading a kept descriptor gives ESRCH.
+GONE: Final = (FileNotFoundError, ProcessLookupError)
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+#: The kernel's own limit of pids (PID_MAX_LIMIT); more is no pid, whatever a file says.
+PID_MAX: Final = 2**22
+NAME_CHARS_MAX: Final = 15  # TASK_COMM_LEN without its NUL
+
+_LISTEN: Final = b"0A"  # TCP_LISTEN, include/net/tcp_states.h
+_ACCEPTS: Final = 0x10000  # __SO_ACCEPTCON, include/linux/net.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stat:
+    """/proc/PID/stat, as far as it is of use; *state* is R, S, D, T, t, Z or X."""
+
+    proc: Proc
+    name: str
+    state: str
+    parent: int
+
+    @property
+    def alive(self) -> bool:
+        """The process is more than an entry in the process table."""
+        return self.state not in {"Z", "X", "x"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListeningSocket:
+    """One row in state LISTEN; *port* is 0 and *address* a path (or ``@name``) for Unix sockets.
+
+    *backlog* counts connections that the kernel has accepted and the program has not.
+    """
+
+    address: str
+    port: int
+    inode: int
+    backlog: int = 0
+
+
+def parse_stat(raw: bytes) -> Stat:
+    """Read a line of /proc/PID/stat; the name in it may hold blanks and parentheses."""
+    head, _, tail = raw.rpartition(b") ")
+    pid, _, name = head.partition(b" (")
+    fields = tail.split(maxsplit=20)
+    return Stat(
+        proc=Proc(pid=int(pid), start_ticks=int(fields[19])),
+        name=os.fsdecode(name),
+        state=chr(fields[0][0]),
+        parent=int(fields[1]),
+    )
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return the stat of *pid*, None when there is no such process."""
+    try:
+        return parse_stat(Path(f"/proc/{pid}/stat").read_bytes())
+    except GONE:
+        return None
+
+
+def argv(pid: int) -> tuple[str, ...]:
+    """Return the arguments of *pid*; none for a zombie or when it is gone."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except GONE:
+        return ()
+    return tuple(os.fsdecode(raw).split("\0")[:-1])
+
+
+def children(pid: int) -> tuple[int, ...]:
+    """Return the children of *pid*, oldest first, by reading every process: some milliseconds."""
+    stats = (read_stat(int(folder.name)) for folder in Path("/proc").glob("[0-9]*"))
+    found = [stat.proc for stat in stats if stat is not None and stat.parent == pid]
+    return tuple(proc.pid for proc in sorted(found, key=lambda proc: proc.start_ticks))
+
+
+def link(pid: int, name: str) -> str | None:
+    """Return where /proc/PID/*name* points; None when unknown: it takes ptrace rights to read."""
+    try:
+        return os.readlink(f"/proc/{pid}/{name}")  # noqa: PTH115  (no path of ours: "net:[4026]")
+    except (*GONE, PermissionError):
+        return None
+
+
+def socket_inodes(pid: int, fds_max: int = sys.maxsize) -> Iterator[int]:
+    """Yield the inodes of the sockets among the first *fds_max* descriptors of *pid*, ascending.
+
+    Reads as it goes: whoever has found what he seeks stops, and pays only for that much.
+    """
+    with suppress(*GONE), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry, _ in zip(entries, range(fds_max), strict=False):
+            with suppress(*GONE):
+                target = os.readlink(entry.path)  # noqa: PTH115  (thousands; "socket:[123]")
+                if target.startswith("socket:["):
+                    yield int(target[8:-1])
+
+
+def listening_sockets(pid: int) -> tuple[ListeningSocket, ...]:
+    """Return what listens in the network namespace of *pid*: TCP, TCP over IPv6, Unix sockets."""
+    found: list[ListeningSocket] = []
+    for name in ("tcp", "tcp6"):
+        found += parse_tcp(_rows(pid, name))
+    found += parse_unix(_rows(pid, "unix"))
+    return tuple(found)
+
+
+def parse_tcp(rows: Iterator[bytes]) -> Iterator[ListeningSocket]:
+    """Read rows of /proc/net/tcp or tcp6 up to the first that does not listen.
+
+    The kernel gives the listening ones first (tcp_seq_start); what follows are the connections,
+    tens of thousands on a busy node, and is neither parsed nor even asked for.
+    """
+    for row in rows:
+        fields = row.split(maxsplit=10)
+        if fields[3] != _LISTEN:
+            return
+        address, _, port = fields[1].partition(b":")
+        yield ListeningSocket(
+            address=_ip(address.decode()),
+            port=int(port, 16),
+            inode=int(fields[9]),
+            backlog=int(fields[4].partition(b":")[2], 16),
+        )
+
+
+def parse_unix(rows: Iterator[bytes]) -> Iterator[ListeningSocket]:
+    """Read rows of /proc/net/unix: those that accept connections and have a name."""
+    for row in rows:
+        fields = row.rstrip(b"\n").split(maxsplit=7)
+        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:  # noqa: PLR2004  (proc_pid_net(5))
+            yield ListeningSocket(address=os.fsdecode(fields[7]), port=0, inode=int(fields[6]))
+
+
+def _rows(pid: int, name: str) -> Iterator[bytes]:
+    """Yield the rows of a table without its heading; none where the kernel lacks the protocol."""
+    with suppress(*GONE), Path(f"/proc/{pid}/net/{name}").open("rb") as table:
+        next(table, None)
+        yield from table
+
+
+def _ip(text: str) -> str:
+    """Turn the kernel's address, words of four bytes in host order, into the usual text."""
+    words = (int(text[at : at + 8], 16) for at in range(0, len(text), 8))
+    raw = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    return str(ipaddress.ip_address(raw))
