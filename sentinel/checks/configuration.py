@@ -1,0 +1,169 @@
+"""Would HAProxy start with the configuration as it is on disk now? ``haproxy -c`` is asked.
+
+Rules of this file: HAProxy is asked with its own service's arguments, environment and folder, and
+only when a file of its configuration, or the program itself, has changed; in between a run costs a
+few stat calls. A verdict belongs to the files as they were before ``-c`` began to read them. A
+pass is no promise that a start succeeds (a port may be taken); a failure is one that it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sentinel.invocation import Invocation, configured, running
+from sentinel.model import Code, ConfigurationView, Observation, Scope, Verdict
+from sentinel.program import Completed, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sentinel.config import Haproxy, Pace
+
+_MESSAGE: Final = re.compile(
+    r"^\[(ALERT|WARNING)\][^(]*\(\d+\) : (?:config : )?(.*)$", re.MULTILINE
+)
+_ERROR_CHARACTERS: Final = 300
+
+#: One file as it was: path, mtime, ctime, size, inode; zeros when it was not there.
+_Stamp = tuple[str, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judgement:
+    """What was said about the files as they were."""
+
+    invocation: Invocation
+    stamps: tuple[_Stamp, ...]
+    observation: Observation
+
+
+class ConfigurationCheck:
+    """``haproxy -c`` with the service's own arguments, whenever one of its files has changed.
+
+    *pid* gives HAProxy's main process, 0 while there is none. What it was started with is kept
+    beyond its death in *invocation*; given again to a new object, it survives sentinel's too.
+    """
+
+    name: Final = "configuration"
+    scope: Final = Scope.CONFIGURATION
+
+    def __init__(
+        self,
+        settings: Haproxy,
+        pace: Pace,
+        pid: Callable[[], int],
+        invocation: Invocation | None = None,
+    ) -> None:
+        self.pace: Final = pace
+        self.invocation = invocation or configured(settings)
+        self._settings = settings
+        self._pid = pid
+        self._read_pid = 0  # whose command line the invocation is
+        self._judged: _Judgement | None = None
+
+    @property
+    def current(self) -> bool:
+        """The last verdict is about the files as they are now."""
+        return self._known(_stamps(self.invocation)) is not None
+
+    async def __call__(self) -> Observation:
+        """Judge the files as they are now; without any change since, the last verdict stands."""
+        self._follow_process()
+        invocation, stamps = self.invocation, _stamps(self.invocation)
+        known = self._known(stamps)
+        if known is not None:
+            return replace(known, duration_ms=0.0)
+        begun_s = time.monotonic()
+        observation = await self._ask(invocation)
+        observation = replace(observation, duration_ms=(time.monotonic() - begun_s) * 1000)
+        if observation.verdict is not Verdict.UNKNOWN:
+            self._judged = _Judgement(invocation=invocation, stamps=stamps, observation=observation)
+        return observation
+
+    def _known(self, stamps: tuple[_Stamp, ...]) -> Observation | None:
+        judged = self._judged
+        if judged is None or (judged.invocation, judged.stamps) != (self.invocation, stamps):
+            return None
+        return judged.observation
+
+    def _follow_process(self) -> None:
+        """Read a new main process once; the command line of a hung one may block its readers."""
+        pid = self._pid()
+        if pid in {0, self._read_pid}:
+            return
+        found = running(pid, self._settings)
+        if found is not None:
+            self.invocation, self._read_pid = found, pid
+
+    async def _ask(self, invocation: Invocation) -> Observation:
+        argv = (invocation.executable, "-c", *invocation.argv)
+        try:
+            done = await run(
+                argv,
+                timeout_s=self.pace.timeout_s,
+                env=dict(invocation.env),
+                cwd=invocation.cwd,
+            )
+        except OSError as error:
+            cure = "set haproxy.executable"
+            return _unknown(Code.UNK, f"{error.strerror}: {error.filename or argv[0]}; {cure}")
+        if done.returncode is None:
+            return _unknown(Code.PROCTOUT, f"haproxy -c: killed after {self.pace.timeout_s:g} s")
+        if done.returncode < 0:
+            return _unknown(Code.UNK, f"haproxy -c: ended by signal {-done.returncode}")
+        return _judge(done, invocation.files)
+
+
+def _judge(done: Completed, files: tuple[str, ...]) -> Observation:
+    """Read HAProxy's answer; only its exit code decides (management guide, -c)."""
+    messages = _MESSAGE.findall(done.output)
+    warnings = [text for level, text in messages if level == "WARNING"]
+    if done.returncode == 0:
+        first = f", {len(warnings)} warnings: {warnings[0]}" if warnings else ""
+        view = ConfigurationView(valid=True, files=files)
+        return _observation(Verdict.PASS, Code.PROCOK, f"valid{first}", view)
+    error = next((text for level, text in messages if level == "ALERT"), "")
+    if not error:  # such as "will not start (no listener)"
+        error = done.output.rpartition("\n")[2] or f"exit code {done.returncode}"
+    elif "zero-warning" in error and warnings:
+        error = f"{warnings[0]} ({error})"
+    error = error[:_ERROR_CHARACTERS]
+    if "Permission denied" in error and os.geteuid() != 0:
+        return _unknown(Code.UNK, f"{error}; let sentinel read it: HAProxy starts as root")
+    view = ConfigurationView(valid=False, error=error, files=files)
+    return _observation(Verdict.FAIL, Code.PROCERR, error, view)
+
+
+def _unknown(code: Code, detail: str) -> Observation:
+    return _observation(Verdict.UNKNOWN, code, detail, None)
+
+
+def _observation(
+    verdict: Verdict, code: Code, detail: str, view: ConfigurationView | None
+) -> Observation:
+    return Observation(
+        check=ConfigurationCheck.name,
+        scope=ConfigurationCheck.scope,
+        verdict=verdict,
+        code=code,
+        detail=detail[:_ERROR_CHARACTERS],
+        view=view,
+    )
+
+
+def _stamps(invocation: Invocation) -> tuple[_Stamp, ...]:
+    """Return what changes when the program or a file of the configuration does."""
+    return tuple(_stamp(path) for path in (invocation.executable, *invocation.files))
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        seen = Path(path).stat()
+    except OSError:
+        return (path, 0, 0, 0, 0)
+    return (path, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)

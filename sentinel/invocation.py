@@ -1,0 +1,179 @@
+"""How the service runs HAProxy: which program, with which options, environment and folder.
+
+Read from the running process, whose command line is the only place that always tells the truth,
+and kept beyond its death. What only matters to a process that serves is left out, so that the same
+service gives the same Invocation after every start and reload.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sentinel.config import Haproxy
+
+#: Options that decide whether a configuration is valid (HAProxy management guide, section 3). The
+#: others only matter to a process that serves, and some, such as -dA, would write files.
+_TAKES_VALUE: Final = frozenset("CLNfmn")
+_STANDS_ALONE: Final = ("-4", "-dG", "-dV", "-dW", "-dr")
+#: What HAProxy sets itself, for its next reload, and what systemd sets anew at every start. With
+#: HAPROXY_MWORKER_WAIT_ONLY, which every reloaded master carries, ``haproxy -c`` would not even
+#: read the configuration.
+_SET_AT_START: Final = frozenset(
+    {
+        "HAPROXY_CFGFILES",
+        "HAPROXY_CLI",
+        "HAPROXY_LOCALPEER",
+        "HAPROXY_MASTER_CLI",
+        "HAPROXY_MWORKER",
+        "HAPROXY_MWORKER_REEXEC",
+        "HAPROXY_MWORKER_WAIT_ONLY",
+        "HAPROXY_PROCESSES",
+        "HAPROXY_STARTUP_VERSION",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "NOTIFY_SOCKET",
+        "SYSTEMD_EXEC_PID",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """How the service runs HAProxy: *argv* without the program's name and runtime-only options."""
+
+    executable: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+
+    @property
+    def named(self) -> tuple[Path, ...]:
+        """The files and folders named by -f and after ``--``, relative to *cwd*, in order."""
+        folder, names = Path(), []
+        words = iter(self.argv)
+        for word in words:
+            if word == "-C":
+                folder = Path(next(words, ""))
+            elif word == "-f":
+                names.append(next(words, ""))
+            elif word == "--":
+                names.extend(words)
+        return tuple(folder / name for name in names)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The configuration files in HAProxy's order; of a folder only *.cfg, none hidden."""
+        return tuple(str(file) for name in self.named for file in _files(Path(self.cwd, name)))
+
+
+def configured(settings: Haproxy) -> Invocation:
+    """Return what the settings say, for as long as no process could be asked."""
+    return Invocation(
+        executable=settings.executable,
+        argv=tuple(word for file in settings.config for word in ("-f", file)),
+        env=_lasting(os.environ.items()),
+        cwd="/",
+    )
+
+
+def running(pid: int, settings: Haproxy) -> Invocation | None:
+    """Read how process *pid* was started; None when it is not, or not yet, a HAProxy to be read.
+
+    A service manager's child carries the manager's name until it executes HAProxy.
+    """
+    folder = Path("/proc", str(pid))
+    try:
+        words = [os.fsdecode(word) for word in (folder / "cmdline").read_bytes().split(b"\0")[:-1]]
+    except OSError:
+        return None
+    known = ("haproxy", Path(settings.executable).name)
+    if not words or not Path(words[0]).name.startswith(known):
+        return None
+    cwd = _working_directory(folder)
+    invocation = Invocation(
+        executable=_executable(folder, words[0], settings),
+        argv=tuple(_checked_options(words[1:])),
+        env=_environment(folder),
+        cwd=cwd or "/",
+    )
+    if not cwd and not all(name.is_absolute() for name in invocation.named):
+        return None
+    return invocation
+
+
+def _executable(folder: Path, name: str, settings: Haproxy) -> str:
+    """Return the program that the next start would run, also after a package upgrade.
+
+    The link to a replaced program reads ``PATH (deleted)``.
+    """
+    candidates = [name] if name.startswith("/") else []
+    with suppress(OSError):
+        candidates.append(str((folder / "exe").readlink()).removesuffix(" (deleted)"))
+    candidates.append(settings.executable)
+    return next((path for path in candidates if os.access(path, os.X_OK)), candidates[0])
+
+
+def _environment(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Return the process's environment; our own where we may not read it."""
+    try:
+        words = (folder / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return _lasting(os.environ.items())
+    pairs = (os.fsdecode(word).partition("=") for word in words if word)
+    return _lasting((name, value) for name, _, value in pairs)
+
+
+def _lasting(env: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, value) for name, value in env if name not in _SET_AT_START))
+
+
+def _working_directory(folder: Path) -> str:
+    """Return where the process was started; empty when that cannot be read.
+
+    A process that has changed its root no longer tells.
+    """
+    try:
+        if str((folder / "root").readlink()) != "/":
+            return ""
+        cwd = (folder / "cwd").readlink()
+    except OSError:
+        return ""
+    return str(cwd) if cwd.is_dir() else ""
+
+
+def _checked_options(words: Sequence[str]) -> Iterator[str]:
+    """Keep the options that ``-c`` depends on, with their values, and all that follows ``--``."""
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            yield word
+            yield from rest
+        elif word.startswith(_STANDS_ALONE):
+            yield word
+        elif word[:1] == "-" and word[1:2] in _TAKES_VALUE:
+            yield word[:2]
+            yield from islice(rest, 1)
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """Return the file itself, or what HAProxy loads of a folder (management guide, -f)."""
+    try:
+        inside = sorted(path.iterdir())
+    except OSError:
+        return (path,)
+    return tuple(
+        file for file in inside if file.suffix == ".cfg" and file.name[0] != "." and file.is_file()
+    )

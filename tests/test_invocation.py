@@ -1,0 +1,225 @@
+"""Reading how HAProxy was started, from real processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from haproxies import (
+    EXECUTABLE,
+    answering_config,
+    free_port,
+    running_haproxy,
+    start_haproxy,
+    wait_until,
+)
+
+from sentinel.config import Haproxy
+from sentinel.invocation import Invocation, configured, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SETTINGS: Final = Haproxy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretender:
+    """A process that has the command line of a HAProxy and does nothing."""
+
+    pid: int
+    program: Path
+
+
+@contextmanager
+def pretender(
+    folder: Path, words: Sequence[str], *, name: str = "", cwd: str = "/", **env: str
+) -> Iterator[Pretender]:
+    """Run a process with this command line: an ``echo`` that waits for room in a full pipe."""
+    program = folder / "haproxy"
+    shutil.copy("/bin/echo", program)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    while _fills(writer):
+        pass
+    os.set_blocking(writer, True)
+    argv = [name or str(program), *words]
+    process = subprocess.Popen(argv, executable=program, stdout=writer, env=env, cwd=cwd)
+    try:
+        cmdline = Path(f"/proc/{process.pid}/cmdline")
+        wait_until(cmdline.read_bytes, "the kernel has laid the command line out")
+        yield Pretender(pid=process.pid, program=program)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)
+
+
+def _fills(writer: int) -> bool:
+    try:
+        return os.write(writer, b"x" * 4096) > 0
+    except BlockingIOError:
+        return False
+
+
+def read(pid: int) -> Invocation:
+    """Read an invocation that has to be readable."""
+    found = running(pid, SETTINGS)
+    assert found is not None
+    return found
+
+
+def test_debians_command_line(tmp_path: Path) -> None:
+    """Debian's unit leaves its configuration files; pidfile, master socket and mode go."""
+    words = "-Ws -f /etc/haproxy/haproxy.cfg -p /run/haproxy.pid -S /run/haproxy-master.sock"
+    with pretender(tmp_path, words.split()) as haproxy:
+        found = read(haproxy.pid)
+    assert found.argv == ("-f", "/etc/haproxy/haproxy.cfg")
+    assert found.executable == str(haproxy.program)
+    assert found.cwd == "/"
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("-sf 1 22 333 -x sockpair@4 -Ws -f a -f b", "-f a -f b"),
+        ("-f a -st 1 2", "-f a"),
+        ("-W -D -d -db -q -V -c -4 -f a", "-4 -f a"),
+        ("-C /etc -n 10 -N 5 -m 100 -L peer -f a", "-C /etc -n 10 -N 5 -m 100 -L peer -f a"),
+        ("-dr -dW -dV -dG -dL -dK -dD -dMfail -dA/tmp/x.tar -f a", "-dr -dW -dV -dG -f a"),
+        ("-dt h1:verbose -cc defined(X) -f a", "-f a"),
+        ("-W -- a -f b", "-- a -f b"),
+        ("-f a -x", "-f a"),
+        ("-p", ""),
+    ],
+)
+def test_only_options_that_a_check_depends_on_are_kept(
+    tmp_path: Path, words: str, kept: str
+) -> None:
+    """Whatever else HAProxy was started with, and has added in a reload, is left out."""
+    with pretender(tmp_path, words.split()) as haproxy:
+        assert read(haproxy.pid).argv == tuple(kept.split())
+
+
+def test_what_every_start_sets_anew_is_left_out(tmp_path: Path) -> None:
+    """HAProxy's and systemd's own variables go, the administrator's stay."""
+    env = {"CONFIG": "/x", "EXTRAOPTS": "", "HAPROXY_MINE": "1", "NOTIFY_SOCKET": "/run/n"}
+    env |= {"HAPROXY_MWORKER_WAIT_ONLY": "1", "INVOCATION_ID": "abc", "HAPROXY_CLI": "sockpair@3"}
+    with pretender(tmp_path, ["-f", "/a"], **env) as haproxy:
+        found = read(haproxy.pid)
+    assert found.env == (("CONFIG", "/x"), ("EXTRAOPTS", ""), ("HAPROXY_MINE", "1"))
+
+
+def test_relative_files_belong_to_the_processs_folder(tmp_path: Path) -> None:
+    """A relative path is looked for where the process was started."""
+    with pretender(tmp_path, ["-f", "a.cfg"], cwd=str(tmp_path)) as haproxy:
+        assert read(haproxy.pid).files == (str(tmp_path / "a.cfg"),)
+
+
+def test_a_name_without_path_gives_the_running_program(tmp_path: Path) -> None:
+    """Started by name alone, the program is the one that runs."""
+    with pretender(tmp_path, ["-f", "/a"], name="haproxy") as haproxy:
+        assert read(haproxy.pid).executable == str(haproxy.program)
+
+
+def test_a_replaced_program_is_found_again(tmp_path: Path) -> None:
+    """After a package upgrade the next start runs what lies there now."""
+    with pretender(tmp_path, ["-f", "/a"], name="haproxy") as haproxy:
+        haproxy.program.unlink()
+        shutil.copy("/bin/true", haproxy.program)
+        assert Path(f"/proc/{haproxy.pid}/exe").readlink().name == "haproxy (deleted)"
+        assert read(haproxy.pid).executable == str(haproxy.program)
+
+
+def test_a_removed_program_gives_the_configured_one(tmp_path: Path) -> None:
+    """A program that is gone for good is replaced by the one that the settings name."""
+    with pretender(tmp_path, ["-f", "/a"]) as haproxy:
+        haproxy.program.unlink()
+        found = running(haproxy.pid, Haproxy(executable="/bin/true"))
+    assert found is not None
+    assert found.executable == "/bin/true"
+
+
+def test_another_program_is_not_haproxy(tmp_path: Path) -> None:
+    """A pid that was reused, or a child before its exec, is never taken for HAProxy."""
+    with pretender(tmp_path, ["-f", "/a"], name="/usr/bin/vim") as other:
+        assert running(other.pid, SETTINGS) is None
+
+
+def test_a_dead_process_tells_nothing() -> None:
+    """A process that has ended, or is a zombie, has no command line."""
+    process = subprocess.Popen(["/bin/true"])
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert running(process.pid, SETTINGS) is None
+    finally:
+        process.wait()
+    assert running(process.pid, SETTINGS) is None
+
+
+def test_settings_speak_until_a_process_can() -> None:
+    """Without a process the settings name the program and the files."""
+    found = configured(Haproxy(executable="/opt/haproxy", config=("/a", "/b")))
+    assert (found.executable, found.argv) == ("/opt/haproxy", ("-f", "/a", "-f", "/b"))
+    assert found.files == ("/a", "/b")
+
+
+def test_files_of_a_folder(tmp_path: Path) -> None:
+    """Of a folder HAProxy loads the visible *.cfg files in order, and no folders."""
+    for name in ("b.cfg", "a.cfg", ".hidden.cfg", "a.cfg.bak", "notes"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.cfg").mkdir()
+    found = Invocation(executable="x", argv=("-f", str(tmp_path)), env=(), cwd="/")
+    assert found.files == (str(tmp_path / "a.cfg"), str(tmp_path / "b.cfg"))
+
+
+def test_files_below_a_changed_folder(tmp_path: Path) -> None:
+    """-C changes the folder before any file is loaded, wherever it stands."""
+    argv = ("-f", "a", "-C", "conf", "--", "b", "/c")
+    found = Invocation(executable="x", argv=argv, env=(), cwd=str(tmp_path))
+    assert found.files == (str(tmp_path / "conf/a"), str(tmp_path / "conf/b"), "/c")
+
+
+@pytest.mark.real
+def test_a_real_haproxy_is_the_same_after_a_reload(tmp_path: Path) -> None:
+    """A reload adds options and variables; the service's invocation stays what it was."""
+    with running_haproxy(answering_config(free_port()), tmp_path) as haproxy:
+        before = read(haproxy.main_pid)
+        haproxy.reload()
+        assert "WAIT_ONLY" in Path(f"/proc/{haproxy.main_pid}/environ").read_text()
+        assert read(haproxy.main_pid) == before
+    assert before.executable == EXECUTABLE
+    assert before.files == (str(haproxy.config),)
+
+
+@pytest.mark.real
+def test_a_chrooted_haproxy_with_absolute_files(tmp_path: Path) -> None:
+    """A single process in a chroot is read all the same when its files are absolute."""
+    config = f"{answering_config(free_port())}\nglobal\n    chroot {tmp_path}\n"
+    with running_haproxy(config, tmp_path, flags=()) as haproxy:
+        found = read(haproxy.main_pid)
+    assert (found.cwd, found.files) == ("/", (str(haproxy.config),))
+
+
+@pytest.mark.real
+def test_a_chrooted_haproxy_with_relative_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has left the folder of its relative files is not guessed at."""
+    monkeypatch.chdir(tmp_path)
+    config = Path("haproxy.cfg")
+    config.write_text(f"{answering_config(free_port())}\nglobal\n    chroot {tmp_path}\n")
+    haproxy = start_haproxy(config, flags=())
+    try:
+        root = Path(f"/proc/{haproxy.process.pid}/root")
+        wait_until(lambda: root.readlink() == tmp_path, "haproxy has changed its root")
+        assert running(haproxy.process.pid, SETTINGS) is None
+    finally:
+        haproxy.kill()
