@@ -51,6 +51,7 @@ class Scope(Enum):
     """What a check speaks about. The scope of a fault decides what is done about it."""
 
     PROCESS = "process"
+    LISTENER = "listener"
     RUNTIME = "runtime"
     FRONTEND = "frontend"
     BACKEND = "backend"
@@ -93,6 +94,33 @@ class ProcessView:
 
     instance: Instance | None
     stuck: tuple[Proc, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One listening socket and the process that accepts from it, None when nobody can be seen.
+
+    *address* is numeric, or a path (``@name`` in the abstract namespace) with *port* 0. *backlog*
+    counts connections that wait to be accepted.
+    """
+
+    address: str
+    port: int
+    inode: int
+    backlog: int
+    holder: Proc | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenersView:
+    """The worker's *listeners*, and the *foreign* ones that take connections away from them.
+
+    *orphans* are the holders of foreign ones that are proven to be left over from our HAProxy.
+    """
+
+    listeners: tuple[Listener, ...]
+    foreign: tuple[Listener, ...] = ()
+    orphans: tuple[Proc, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +192,9 @@ class ConfigurationView:
     files: tuple[str, ...] = ()
 
 
-View = ProcessView | RuntimeView | ProbeView | tuple[PoolView, ...] | ConfigurationView
+View = (
+    ProcessView | ListenersView | RuntimeView | ProbeView | tuple[PoolView, ...] | ConfigurationView
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
