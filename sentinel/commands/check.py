@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _look(pidfile: str) -> tuple[bool, str]:
     """Look for a process of HAProxy's pidfile, as the hook does."""
-    from sentinel.procfs import read_stat  # noqa: PLC0415
+    from sentinel.processes.procfs import read_stat  # noqa: PLC0415
 
     try:
         with open(pidfile, encoding="ascii") as lines:  # noqa: PTH123  (pathlib costs its import)

@@ -6,8 +6,8 @@ there and may not be read: that is never the same as gone. Nothing here keeps st
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -163,4 +163,5 @@ def _ip(text: str) -> str:
     """Turn the kernel's address, words of four bytes in host order, into the usual text."""
     words = (int(text[at : at + 8], 16) for at in range(0, len(text), 8))
     raw = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
-    return str(ipaddress.ip_address(raw))
+    family = socket.AF_INET if len(raw) == len("IPv4") else socket.AF_INET6
+    return socket.inet_ntop(family, raw)
