@@ -22,7 +22,7 @@ from sentinel.exchange.tcp import connect
 from sentinel.model import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 #: ``show stat`` of 5,000 servers is 1.5 MB, ten times that is no answer of HAProxy's.
 ANSWER_MAX_BYTES: Final = 16 * 1024 * 1024
@@ -123,32 +123,34 @@ def info(text: str) -> Mapping[str, str]:
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
-def stat(text: str) -> list[Row]:
-    """Read ``show stat`` by column name; raises ValueError when *text* is no such table."""
+def stat(text: str, columns: Sequence[str]) -> list[Row]:
+    """Read *columns* of ``show stat``, as far as this version has them; the first one it must have.
+
+    There are about a hundred columns, and a thousand servers: what is not wanted is not kept.
+    Raises ValueError when *text* is no such table.
+    """
     try:
         lines = list(csv.reader(text.split("\n")))
     except csv.Error as error:
         raise ValueError(f"not a `show stat` table: {error}") from error
-    return _rows(lines, "pxname", "show stat")
+    return _rows(lines, columns, "show stat")
 
 
-def servers_state(text: str) -> list[Row]:
-    """Read ``show servers state`` by column name; raises ValueError when *text* is none."""
-    lines = [line.split(" ") for line in text.split("\n")]
-    heads = (index for index, line in enumerate(lines) if line[0] == "#")
-    head = next(heads, len(lines))  # the format's version comes before it
-    return _rows([line[line[0] == "#" :] for line in lines[head:]], "be_name", "show servers state")
+def servers_state(text: str, columns: Sequence[str]) -> list[Row]:
+    """Read *columns* of ``show servers state`` in the same way."""
+    lines = [line.removeprefix("# ").split(" ") for line in text.split("\n")]
+    return _rows(lines[1:], columns, "show servers state")  # the first is the format's version
 
 
-def _rows(lines: list[list[str]], column: str, command: str) -> list[Row]:
-    """Name the cells after the first line; a cell without a name (the last one) is dropped."""
+def _rows(lines: list[list[str]], columns: Sequence[str], command: str) -> list[Row]:
     names = [name.lstrip("# ").rstrip() for name in lines[0]] if lines else []
-    if column not in names:
-        raise ValueError(f"not a `{command}` table: it has no column {column}")
+    if columns[0] not in names:
+        raise ValueError(f"not a `{command}` table: it has no column {columns[0]}")
+    places = [(name, names.index(name)) for name in columns if name in names]
     return [
-        {name: cell for name, cell in zip(names, line, strict=False) if name}
+        {name: line[place] for name, place in places if place < len(line)}
         for line in lines[1:]
-        if line
+        if any(line)
     ]
 
 

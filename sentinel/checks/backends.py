@@ -30,7 +30,9 @@ Prober = Callable[[Probe], Awaitable[tuple[Code, str]]]
 #: Backends (2) and servers (4), then their addresses: 17 ms of HAProxy's time for 1,000 servers.
 _QUESTION: Final = "show stat -1 6 -1;show servers state"
 _BACKEND_ROW, _SERVER_ROW = "1", "2"
-_START_GAP_S: Final = 0.01
+_STAT: Final = ("pxname", "svname", "type", "status", "check_status", "mode")
+_STATE: Final = ("be_name", "srv_name", "srv_addr", "srv_port", "srv_use_ssl", "srv_check_port")
+_START_GAP_S: Final = 0.001
 _NAMED_MAX: Final = 5
 _NOT_MEANT: Final = ("MAINT", "DRAIN", "NOLB")
 _UNRESOLVED: Final = "MAINT (resolution)"
@@ -41,15 +43,23 @@ _PASSED: Final = frozenset({Code.L4OK, Code.L6OK, Code.L7OK})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """Where and how to look at a server ourselves; several pools may list the same."""
+
+    address: str
+    type: ProbeType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Server:
-    """What HAProxy says of one server; *probe* is how to look at it ourselves, if at all."""
+    """What HAProxy says of one server; no *target*: nothing that we could look at."""
 
     pool: str
     name: str
     status: str
     up: bool | None
     meant: bool
-    probe: Probe | None
+    target: _Target | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +73,7 @@ class _Opinion:
 class BackendsCheck:
     """Ask HAProxy about its servers, then probe them directly, a few at a time.
 
-    Starts are 10 ms apart, or so much less that all begin within half the interval. What cannot
+    Starts are 1 ms apart, or so much less that all begin within half the interval. What cannot
     begin in time, because silent servers keep all ``concurrency`` places busy, begins first in the
     next run and shows its last result until then. So ``pace.timeout_s`` of this check is longer
     than that of one probe: one question, half an interval of starts, and the last probe.
@@ -78,8 +88,17 @@ class BackendsCheck:
         self._socket: Final = socket
         self._settings: Final = settings
         self._prober: Final = prober
+        self._probe: Final = Probe(
+            method=settings.method,
+            path=settings.path,
+            host=settings.host,
+            expect=settings.expect,
+            on_fail=OnFail.ALERT,
+            discovered=True,
+            pace=pace,
+        )
         self._opinion = _Opinion(pools=(), servers=())
-        self._results: dict[Probe, tuple[Code, str]] = {}  # oldest first
+        self._results: dict[_Target, tuple[Code, str]] = {}  # oldest first
 
     async def __call__(self) -> Observation:
         """Look once, within ``pace.timeout_s``."""
@@ -105,7 +124,7 @@ class BackendsCheck:
         reason = answer.text
         if answer.code is Code.L7OK:
             try:
-                self._opinion = _read(answer.text, self._settings)
+                self._opinion = _read(answer.text)
             except ValueError as error:
                 reason = str(error)
             else:
@@ -116,10 +135,13 @@ class BackendsCheck:
         return reason
 
     async def _probe_all(self) -> None:
-        """Probe each server once; those whose last result is oldest come first."""
-        probes = dict.fromkeys(server.probe for server in self._opinion.servers if server.probe)
-        self._results = {probe: kept for probe, kept in self._results.items() if probe in probes}
-        turn = [*(probe for probe in probes if probe not in self._results), *self._results]
+        """Probe each target once; those whose last result is oldest come first."""
+        listed = self._opinion.servers if self._settings.probe else ()
+        targets = dict.fromkeys(server.target for server in listed if server.target)
+        self._results = {
+            target: kept for target, kept in self._results.items() if target in targets
+        }
+        turn = [*(target for target in targets if target not in self._results), *self._results]
         if not turn:
             return
         clock = asyncio.get_running_loop().time
@@ -129,13 +151,15 @@ class BackendsCheck:
         starts = iter(enumerate(turn))
 
         async def work() -> None:
-            for index, probe in starts:
+            for index, target in starts:
                 await asyncio.sleep(begun_s + index * gap_s - clock())
                 if index and clock() > begun_s + window_s:
                     return  # the first always begins: however slow, the turn goes on
+                address = target.address
+                probe = replace(self._probe, name=address, address=address, type=target.type)
                 result = await self._prober(probe)
-                self._results.pop(probe, None)
-                self._results[probe] = result
+                self._results.pop(target, None)
+                self._results[target] = result
 
         places = min(self._settings.concurrency, len(turn))
         await asyncio.gather(*(work() for _ in range(places)))
@@ -153,7 +177,8 @@ class BackendsCheck:
         return PoolView(name=name, up=sum(serving), total=len(serving), servers=views)
 
     def _view(self, server: _Server) -> ServerView:
-        code, detail = self._results.get(server.probe, (None, "")) if server.probe else (None, "")
+        known = self._results.get(server.target) if server.target else None
+        code, detail = known or (None, "")
         return ServerView(
             name=server.name, status=server.status, up=server.up, probe=code, probe_detail=detail
         )
@@ -193,12 +218,12 @@ def _named(names: list[str]) -> str:
     return ", ".join(names[:_NAMED_MAX]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _read(text: str, settings: Backends) -> _Opinion:
+def _read(text: str) -> _Opinion:
     """Read HAProxy's answer; raises ValueError when it is none."""
     blocks = runtimeapi.replies(text)
-    rows = runtimeapi.stat(blocks[0])
-    state = runtimeapi.servers_state(blocks[1]) if len(blocks) > 1 else []
-    addresses = {(row.get("be_name"), row.get("srv_name")): row for row in state}
+    rows = runtimeapi.stat(blocks[0], _STAT)
+    state = runtimeapi.servers_state(blocks[1], _STATE) if len(blocks) > 1 else []
+    places = {(row.get("be_name"), row.get("srv_name")): row for row in state}
     pools = {row["pxname"]: row.get("mode") for row in rows if row.get("type") == _BACKEND_ROW}
     servers = []
     for row in rows:
@@ -206,18 +231,10 @@ def _read(text: str, settings: Backends) -> _Opinion:
             continue
         pool, name, status = row["pxname"], row.get("svname", ""), row.get("status", "")
         meant = status == _UNRESOLVED or not status.startswith(_NOT_MEANT)
-        address = addresses.get((pool, name), {})
-        http = pools.get(pool) == "http"
-        probe = _probe(address, http=http, settings=settings) if meant else None
+        place = places.get((pool, name), {})
+        target = _target(place, http=pools.get(pool) == "http") if meant else None
         servers.append(
-            _Server(
-                pool=pool,
-                name=name,
-                status=status,
-                up=_up(row),
-                meant=meant,
-                probe=probe if settings.probe else None,
-            )
+            _Server(pool=pool, name=name, status=status, up=_up(row), meant=meant, target=target)
         )
     return _Opinion(pools=tuple(pools), servers=tuple(servers))
 
@@ -232,32 +249,16 @@ def _up(row: runtimeapi.Row) -> bool | None:
     return None if unchecked or first else status.startswith("UP")
 
 
-def _probe(address: runtimeapi.Row, *, http: bool, settings: Backends) -> Probe | None:
+def _target(place: runtimeapi.Row, *, http: bool) -> _Target | None:
     """Say how to look at a server; None for unresolved ones and Unix sockets (``-``).
 
     A server without a port of its own takes its clients'; its check's port will do for a look.
     """
-    host = address.get("srv_addr", "-")
-    port = number(address, "srv_port") or number(address, "srv_check_port")
+    host = place.get("srv_addr", "-")
+    port = number(place, "srv_port") or number(place, "srv_check_port")
     if host in {"-", "", "0.0.0.0", "::"} or not port:  # noqa: S104  (compared, not bound)
         return None
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    tls = number(address, "srv_use_ssl") != 0
-    tcp = Probe(
-        name=place,
-        type=ProbeType.TCP,
-        address=place,
-        on_fail=OnFail.ALERT,
-        discovered=True,
-        pace=settings.pace,
-    )
-    if not http:
-        return tcp
-    return replace(
-        tcp,
-        type=ProbeType.HTTPS if tls else ProbeType.HTTP,
-        method=settings.method,
-        path=settings.path,
-        host=settings.host,
-        expect=settings.expect,
-    )
+    kind = ProbeType.TCP
+    if http:
+        kind = ProbeType.HTTPS if number(place, "srv_use_ssl") else ProbeType.HTTP
+    return _Target(address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}", type=kind)

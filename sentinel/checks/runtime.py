@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Global counters and the frontends alone: 0.1 ms of HAProxy's time whatever the number of servers.
 _QUESTION: Final = "show info;show stat -1 1 -1"
+_COLUMNS: Final = ("pxname", "scur", "slim")
 
 
 class RuntimeCheck:
@@ -80,7 +81,7 @@ class RuntimeCheck:
         pid = number(info, "Pid")
         if pid <= 0:
             raise ValueError(f"not an answer of HAProxy's: {blocks[0].splitlines()[0][:80]!r}")
-        frontends = runtimeapi.stat(blocks[1]) if len(blocks) > 1 else []
+        frontends = runtimeapi.stat(blocks[1], _COLUMNS) if len(blocks) > 1 else []
         idle_pct = number(info, "Idle_pct") if "Idle_pct" in info else 100
         return RuntimeView(
             pid=pid,
