@@ -73,13 +73,13 @@ class Service(Protocol):
         """Bring it up anew, whatever state it is in."""
 
 
-class Lease(Protocol):
+class Claim(Protocol):
     """What keepalived reads: the lease and the track file, and the sign that it called."""
 
-    def renew(self, *, ok: bool, now_s: float) -> None:
-        """Write the lease anew and set the track file; failures are counted, not raised."""
+    def write(self, *, serving: bool, now_s: float) -> None:
+        """Renew the lease and set the track file; failures are counted, not raised."""
 
-    def last_call_age_s(self, now_s: float) -> float | None:
+    def called_age_s(self, now_s: float) -> float | None:
         """Return how long ago keepalived called the hook; None if it never has."""
 
 
@@ -107,7 +107,7 @@ class Parts:
     haproxy: Service
     keepalived: Service
     kill: Callable[[tuple[Proc, ...]], Outcome]
-    lease: Lease
+    claim: Claim
     renew_every_s: float
     log: EventLog
     notifier: Notifier
@@ -222,7 +222,7 @@ class Supervisor:
         while True:
             now_s = self._parts.clock()
             await self._queue.put(Tick())
-            await self._queue.put(HookSeen(age_s=self._parts.lease.last_call_age_s(now_s)))
+            await self._queue.put(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
             self._parts.log.retry()
             await asyncio.sleep(TICK_S)
 
@@ -271,7 +271,7 @@ class Supervisor:
             return
         due = now_s - self.lease_written_s >= self._parts.renew_every_s
         if due or verdict.serving is not self._leased:
-            self._parts.lease.renew(ok=verdict.serving, now_s=now_s)
+            self._parts.claim.write(serving=verdict.serving, now_s=now_s)
             self.lease_written_s, self._leased = now_s, verdict.serving
 
     # --- acting ---------------------------------------------------------------------------------

@@ -19,18 +19,20 @@ from sentinel.checks.backends import BackendsCheck
 from sentinel.checks.command import CommandCheck
 from sentinel.checks.configuration import ConfigurationCheck
 from sentinel.checks.http import ProbeCheck, look
+from sentinel.checks.listeners import PACE as LISTENERS_PACE
+from sentinel.checks.listeners import ListenersCheck
 from sentinel.checks.process import ProcessCheck
 from sentinel.checks.runtime import RuntimeCheck
 from sentinel.config import Config, OnFail
 from sentinel.core import CheckPolicy, Policy, State
 from sentinel.drivers import service, signals
-from sentinel.drivers.lease import Lease
+from sentinel.drivers.lease import Claim
 from sentinel.drivers.notify import Notifier
 from sentinel.drivers.statussocket import StatusSocket
 from sentinel.invocation import running
 from sentinel.log import EventLog
 from sentinel.memory import MemoryFile
-from sentinel.model import Proc, Scope
+from sentinel.model import Instance, Scope
 from sentinel.snapshot import Surroundings, snapshot
 from sentinel.supervisor import Parts, Supervisor
 
@@ -79,7 +81,7 @@ class Wiring:
         self._dry_run = dry_run
         self._state = state
         self._started_s = boottime_s()
-        self._lease = Lease(config.hook)
+        self._claim = Claim(config.hook)
         self._memory = MemoryFile(Path(config.run_dir, "memory.json"))
         self._status = StatusSocket(Path(config.status.socket), config.status.group, self._document)
         self._cfg = haproxycfg.HaproxyCfg()
@@ -110,7 +112,7 @@ class Wiring:
                 haproxy=self._haproxy,
                 keepalived=keepalived,
                 kill=signals.kill,
-                lease=self._lease,
+                claim=self._claim,
                 renew_every_s=self.config.hook.lease_s / RENEWALS_PER_LEASE,
                 log=self.log,
                 notifier=self.notifier,
@@ -147,6 +149,7 @@ class Wiring:
         backends = BackendsCheck(self._stats_socket, config.backends, look)
         return (
             self._configuration,
+            ListenersCheck(config.haproxy, LISTENERS_PACE, self._instance),
             RuntimeCheck(self._stats_socket, config.runtime, self._worker_pid),
             *((backends,) if config.backends.enabled else ()),
             *(ProbeCheck(probe) for probe in config.probe),
@@ -196,16 +199,15 @@ class Wiring:
         if self.supervisor is not None:
             self.supervisor.wake(name)
 
-    def _worker(self) -> Proc | None:
-        instance = self.supervisor.state.instance if self.supervisor else None
-        return instance.worker if instance else None
+    def _instance(self) -> Instance | None:
+        return self.supervisor.state.instance if self.supervisor else None
 
     def _worker_pid(self) -> int:
-        worker = self._worker()
-        return worker.pid if worker else 0
+        instance = self._instance()
+        return instance.worker.pid if instance and instance.worker else 0
 
     def _main_pid(self) -> int:
-        instance = self.supervisor.state.instance if self.supervisor else None
+        instance = self._instance()
         main = (instance.master or instance.worker) if instance else None
         return main.pid if main else 0
 
@@ -229,7 +231,7 @@ class Wiring:
 
     def _surroundings(self, supervisor: Supervisor, now_s: float) -> Surroundings:
         written_s = supervisor.lease_written_s
-        errors = (self._lease.error, self._memory.error, self._status.error, *self._notes)
+        errors = (self._claim.error, self._memory.error, self._status.error, *self._notes)
         return Surroundings(
             node=node_of(self.config),
             version=__version__,
@@ -237,7 +239,7 @@ class Wiring:
             started_s=self._started_s,
             lease_written_s=None if math.isinf(written_s) else written_s,
             lease_s=self.config.hook.lease_s,
-            hook_age_s=self._lease.last_call_age_s(now_s),
+            hook_age_s=self._claim.called_age_s(now_s),
             errors=tuple(error for error in errors if error),
             log_dropped=self.log.dropped.total,
             dry_run=self._dry_run,
