@@ -63,9 +63,10 @@ def discover(
         if len(probes) == DISCOVERED_MAX:
             unprobed += 1
             continue
-        name = f"frontend/{frontend.name}:{bind.path or ports[0]}"
-        probes.append(_probe(frontend, bind, address, address if name in names else name))
-        names.add(probes[-1].name)
+        short, long = (f"frontend/{frontend.name}:{end}" for end in (ports[0], address))
+        name = long if bind.path or short in names else short
+        names.add(name)
+        probes.append(_probe(frontend, bind, address, name))
     if unprobed:
         notes.append(
             f"{unprobed} more listeners are not probed: {DISCOVERED_MAX} are discovered at most;"
