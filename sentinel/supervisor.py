@@ -148,7 +148,7 @@ class Supervisor:
         self.lease_written_s = -math.inf
         self._leased: bool | None = None
         self._watchdog_s = -math.inf
-        self._discovered_for = -1
+        self._met = 0  # the newest incarnation that was looked at all round
 
     def stop(self) -> None:
         """Ask for the end: actions under way are left to the service manager that runs them."""
@@ -250,9 +250,10 @@ class Supervisor:
                 self._begin_action(action)
             self.steps += 1
             self._queue.task_done()
-            if self.state.incarnation != self._discovered_for and self.state.instance is not None:
-                self._discovered_for = self.state.incarnation
+            if self.state.incarnation != self._met:
+                self._met = self.state.incarnation
                 self._group.create_task(self._discover())
+                self.wake_all()
 
     def _publish(self, now_s: float) -> None:
         """Let the world know before anything is done: memory, keepalived, our own watchdog."""

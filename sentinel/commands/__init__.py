@@ -7,9 +7,8 @@ must not pay for what ``sentinel run`` needs.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeAlias
 
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  (no public name)
-
+#: argparse publishes no name for it, and takes its parameter in stubs alone.
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  (see above)
 CONFIG_DEFAULT: Final = "/etc/sentinel/sentinel.toml"
