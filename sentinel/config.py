@@ -231,12 +231,14 @@ class Command:
 class Hook:
     """What keepalived reads: ``[hook]``."""
 
-    lease: str = setting("/run/sentinel/lease", "the hook's lease", absolute_path=True)
+    lease_file: str = setting("/run/sentinel/lease", "the hook's lease", absolute_path=True)
     lease_s: float = setting(3.0, "how long a lease is good", minimum=0.5, maximum=60)
     track_file: str = setting("/run/sentinel/track", "keepalived track_file", absolute_path=True)
     sign: str = setting("/run/sentinel/hook-called", "written by the hook", absolute_path=True)
     call_within_s: float = setting(
-        10.0, "alarm when keepalived has not called for this long; 0: never", minimum=0,
+        10.0,
+        "alarm when keepalived has not called for this long; 0: never",
+        minimum=0,
         maximum=3600,
     )
 

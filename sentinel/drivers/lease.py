@@ -67,9 +67,9 @@ class Claim:
         except OSError as error:
             failures.append(_in_words(self._hook.track_file, error))
         try:
-            _replace(self._hook.lease, lease)
+            _replace(self._hook.lease_file, lease)
         except OSError as error:
-            failures.append(_in_words(self._hook.lease, error))
+            failures.append(_in_words(self._hook.lease_file, error))
         self.error = "; ".join(failures)
         self.errors += len(failures)
 

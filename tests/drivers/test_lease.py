@@ -23,7 +23,7 @@ HOOK = Path(__file__).parents[2] / "contrib" / "keepalived" / "chk_sentinel.sh"
 def hook(tmp_path: Path) -> Hook:
     """Return the configuration of files in tmp_path."""
     return Hook(
-        lease=str(tmp_path / "lease"),
+        lease_file=str(tmp_path / "lease"),
         track_file=str(tmp_path / "track"),
         sign=str(tmp_path / "sign"),
         lease_s=3.0,
@@ -48,12 +48,12 @@ def test_verdict_is_written_for_hook_and_keepalived(
     """Both files say the same, everyone may read them, and nothing else is left behind."""
     claim = Claim(hook)
     claim.write(serving=serving, now_s=1234.567)
-    assert Path(hook.lease).read_text() == f"{lease} 123756\n"
+    assert Path(hook.lease_file).read_text() == f"{lease} 123756\n"
     assert Path(hook.track_file).read_text() == track
-    assert {stat.S_IMODE(Path(path).stat().st_mode) for path in (hook.lease, hook.track_file)} == {
-        0o644
-    }
-    assert {path.name for path in Path(hook.lease).parent.iterdir()} == {"lease", "track"}
+    assert {
+        stat.S_IMODE(Path(path).stat().st_mode) for path in (hook.lease_file, hook.track_file)
+    } == {0o644}
+    assert {path.name for path in Path(hook.lease_file).parent.iterdir()} == {"lease", "track"}
     assert (claim.error, claim.errors) == ("", 0)
 
 
@@ -61,11 +61,11 @@ def test_lease_is_replaced_and_track_file_is_left_alone(hook: Hook) -> None:
     """Each renewal makes a new lease; keepalived is woken only by a change."""
     claim = Claim(hook)
     claim.write(serving=True, now_s=1.0)
-    lease, track = Path(hook.lease).stat().st_ino, Path(hook.track_file).stat().st_ino
-    with Path(hook.lease).open("rb") as reader:
+    lease, track = Path(hook.lease_file).stat().st_ino, Path(hook.track_file).stat().st_ino
+    with Path(hook.lease_file).open("rb") as reader:
         claim.write(serving=True, now_s=2.0)
         assert reader.read() == b"OK 400\n"
-    assert Path(hook.lease).stat().st_ino != lease
+    assert Path(hook.lease_file).stat().st_ino != lease
     assert Path(hook.track_file).stat().st_ino == track
     claim.write(serving=False, now_s=3.0)
     assert Path(hook.track_file).read_text() == "1\n"
@@ -88,7 +88,7 @@ def test_missing_directory_is_reported_and_recovered_from(tmp_path: Path) -> Non
     """A failure is a text and a count; the next renewal that succeeds clears the text."""
     directory = tmp_path / "gone"
     claim = Claim(
-        Hook(lease=str(directory / "lease"), track_file=str(directory / "track"), lease_s=3.0)
+        Hook(lease_file=str(directory / "lease"), track_file=str(directory / "track"), lease_s=3.0)
     )
     claim.write(serving=True, now_s=1.0)
     assert claim.error == (
@@ -108,14 +108,14 @@ def test_one_unwritable_file_does_not_keep_the_other_from_being_written(hook: Ho
     claim = Claim(hook)
     claim.write(serving=False, now_s=1.0)
     assert claim.error == f"{hook.track_file}: Is a directory"
-    assert said(hook.lease, 100) == "FAIL"
+    assert said(hook.lease_file, 100) == "FAIL"
 
 
 def test_symbolic_link_is_replaced_not_followed(hook: Hook, tmp_path: Path) -> None:
     """Nothing outside the directory is written, wherever a link points."""
     outside = tmp_path / "outside"
     outside.write_text("untouched")
-    for path in (f"{hook.lease}.new", hook.track_file):
+    for path in (f"{hook.lease_file}.new", hook.track_file):
         Path(path).symlink_to(outside)
     claim = Claim(hook)
     claim.write(serving=True, now_s=1.0)
@@ -152,7 +152,7 @@ def mount(*arguments): subprocess.run(["mount", *arguments], check=True)
 def files(): return [Path(f"/mnt/{name}").read_text().strip() for name in ("lease", "track")]
 
 mount("-t", "tmpfs", "-o", "size=64k", "none", "/mnt")
-claim = Claim(Hook(lease="/mnt/lease", track_file="/mnt/track", lease_s=3.0))
+claim = Claim(Hook(lease_file="/mnt/lease", track_file="/mnt/track", lease_s=3.0))
 claim.write(serving=True, now_s=1.0)
 if sys.argv[1] == "full":
     try:
@@ -283,10 +283,10 @@ def test_what_is_written_is_read(
     """A fresh lease carries its verdict for as long as it was given, and no longer."""
     directory = tmp_path_factory.getbasetemp()
     hook = Hook(
-        lease=str(directory / "lease"), track_file=str(directory / "track"), lease_s=lease_s
+        lease_file=str(directory / "lease"), track_file=str(directory / "track"), lease_s=lease_s
     )
     Claim(hook).write(serving=serving, now_s=now_s)
-    lease = read_lease(hook.lease, now_cs=int(now_s * 100))
+    lease = read_lease(hook.lease_file, now_cs=int(now_s * 100))
     assert lease == Lease(serving=serving, deadline_cs=int((now_s + lease_s) * 100))
-    assert read_lease(hook.lease, now_cs=lease.deadline_cs) == lease
-    assert read_lease(hook.lease, now_cs=lease.deadline_cs + 1) is None
+    assert read_lease(hook.lease_file, now_cs=lease.deadline_cs) == lease
+    assert read_lease(hook.lease_file, now_cs=lease.deadline_cs + 1) is None
