@@ -216,7 +216,7 @@ def marked_pids(mark: str) -> tuple[int, ...]:
 
 
 def kill_marked(mark: str) -> None:
-    """SIGKILL all processes that carry *mark*, and what they start meanwhile, until none is left."""
+    """SIGKILL all processes that carry *mark*, and their newborn, until none is left."""
 
     def gone() -> bool:
         pids = marked_pids(mark)
