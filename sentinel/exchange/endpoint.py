@@ -1,7 +1,7 @@
 """From a written address to the socket addresses behind it, and to a Host header.
 
-Numeric hosts never touch a resolver; a name is looked up in a thread, for the C library can only
-block.
+A plain numeric address is taken as it is; everything else is looked up in a thread, for the C
+library can only block.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ async def resolve(address: Address) -> list[Endpoint]:
     if isinstance(address, UnixPath):
         return [(socket.AF_UNIX, address.path)]
     host, port = address.host, address.port
-    if address.numeric:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    else:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except UnicodeError as error:  # no resolver was asked: a label is empty or too long
-            raise socket.gaierror(socket.EAI_NONAME, f"{host} is no host name") from error
+    if address.numeric and "%" not in host:
+        return [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))]
+    # A zone is looked up each time, for its interface may have another index by now.
+    flags = socket.AI_NUMERICHOST if address.numeric else 0
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:  # no resolver was asked: a label is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} is no host name") from error
     return [(family, place) for family, _, _, _, place in found]
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from servers import Behaviour
 
+    from sentinel.checks import Check
+
 PACE = Pace(timeout_s=20.0)
 DAY_S = 86400.0
 SEEN_BY_HAPROXY = '"from %[src] to %[dst]:%[dst_port] as %[req.hdr(host)]"'
@@ -31,7 +33,8 @@ SEEN_BY_HAPROXY = '"from %[src] to %[dst]:%[dst_port] as %[req.hdr(host)]"'
 
 async def probe(**settings: Any) -> tuple[Observation, ProbeView]:
     """Probe once as configured."""
-    observation = await ProbeCheck(Probe(pace=PACE, **settings))()
+    check: Check = ProbeCheck(Probe(pace=PACE, **settings))
+    observation = await check()
     assert isinstance(observation.view, ProbeView)
     return observation, observation.view
 

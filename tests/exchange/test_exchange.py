@@ -194,6 +194,11 @@ def _close(_connection: Connection) -> None:
     return
 
 
+def _hello_then_reset(connection: Connection) -> None:
+    connection.sock.recv(4096)
+    connection.reset()
+
+
 def _endless_hello(connection: Connection) -> None:
     """Send a handshake of 16 MB in records without end."""
     connection.sock.recv(4096)
@@ -205,7 +210,7 @@ def _endless_hello(connection: Connection) -> None:
     "behaviour",
     [
         _close,
-        Connection.reset,
+        _hello_then_reset,
         _saying(b"\x15\x03\x03\x00\x02\x02\x28"),  # fatal, handshake_failure
         _saying(OK),
         _saying(b"SSH-2.0-x\r\n"),
@@ -564,6 +569,23 @@ async def test_a_thousand_failures_leave_nothing_behind() -> None:
             assert gc.collect() < 100
         finally:
             gc.enable()
+
+
+async def test_a_connection_ends_with_a_reset() -> None:
+    """No port is left in TIME_WAIT: the server sees a RST, as from HAProxy's own checks."""
+    ends: list[bool] = []
+
+    def behave(connection: Connection) -> None:
+        try:
+            connection.hold()
+        except ConnectionResetError:
+            ends.append(True)
+        else:
+            ends.append(False)
+
+    with serving(behave) as address:
+        assert (await knock(address)).code is Code.L4OK
+    assert ends == [True]
 
 
 async def test_a_deadline_missed_by_ourselves_is_unknown() -> None:
