@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 from haproxies import wait_until
 from lab.command import CONTAINED, ENVIRONMENT, CommandFailed, run
 from lab.network import Namespace
-from lab.traces import FOLDER, init_pid, kill, make_cgroups, new_name, remove
+from lab.traces import RUN, init_pid, kill, make_cgroups, new_name, remove
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,11 +44,10 @@ class Node:
     def __init__(self, image: Path, hostname: str = "lb1") -> None:
         self.name: Final = new_name()
         self.hostname: Final = hostname
-        self._folder: Final = FOLDER / self.name
+        self._folder: Final = RUN / self.name
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._make_files(image)
-            self._cgroups: Final = make_cgroups(self.name)
             self.network: Final = Namespace(self.name)
         except BaseException:
             self.close()
@@ -82,6 +81,7 @@ class Node:
 
     def power_on(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
         """Boot until systemd has finished its start; raises BootFailed."""
+        assert not self.is_on, f"{self.hostname} is switched off"
         self.network.regain_power()
         notifications = self._folder / "notify"
         notifications.unlink(missing_ok=True)
@@ -161,7 +161,7 @@ class Node:
             "NOTIFY_SOCKET": str(notifications),
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",  # cgroup v2, whatever the host has
         }
-        enter = ("sh", "-c", _ENTER_CGROUPS, "sh", *map(str, self._cgroups), "--")
+        enter = ("sh", "-c", _ENTER_CGROUPS, "sh", *map(str, make_cgroups(self.name)), "--")
         with (self._folder / "console").open("ab") as console:
             return subprocess.Popen(
                 (*CONTAINED, *enter, *argv),

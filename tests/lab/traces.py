@@ -19,8 +19,8 @@ from haproxies import wait_until
 from lab.command import run
 
 PREFIX: Final = "sentinel-lab-"
-#: Holds one folder for each node.
-FOLDER: Final = Path("/run/sentinel-lab")
+#: Where the folder of a node is.
+RUN: Final = Path("/run")
 _NETWORKS: Final = Path("/run/netns")
 _NSPAWN: Final = Path("/run/systemd/nspawn")
 _GONE_TIMEOUT_S: Final = 20.0
@@ -35,7 +35,7 @@ def new_name() -> str:
 
 def sweep() -> None:
     """Remove what killed runs left: all names whose owner is dead."""
-    for name in _names():
+    for name in names():
         pid, started, _ = (int(part) for part in name.removeprefix(PREFIX).split("-"))
         if _started(pid) != started:
             remove(name)
@@ -49,12 +49,12 @@ def remove(name: str) -> None:
         steps.callback(_remove_nspawn_files, name)
         steps.callback(_remove_mounts, name)
         steps.callback(_remove_nspawn_lock, name)
-        steps.callback(_remove_cgroups, name)
+        steps.callback(kill, name)
 
 
 def left_by(name: str) -> list[str]:
     """Return all traces of *name* on the host."""
-    places = [folder / name for folder in (*hierarchies(), _NETWORKS, FOLDER)]
+    places = [folder / name for folder in (*hierarchies(), _NETWORKS, RUN)]
     found = [str(place) for place in (*places, *_NSPAWN.glob(f"*/{name}")) if place.exists()]
     return found + [str(mount) for mount in _mounts(name)]
 
@@ -92,7 +92,11 @@ def init_pid(name: str) -> int:
 
 
 def kill(name: str) -> None:
-    """SIGKILL all processes of *name* in one stroke of the kernel, and wait for their end."""
+    """SIGKILL all processes of *name* in one stroke of the kernel, and remove their cgroups.
+
+    A cgroup killed once is of no more use: the kernel (6.18) counts the kills, and kills whatever
+    is cloned into a cgroup whose count is not its parent's. systemd 257 starts its services so.
+    """
     cgroup = hierarchies()[0] / name
     if cgroup.exists():
         (cgroup / "cgroup.kill").write_text("1")
@@ -100,11 +104,14 @@ def kill(name: str) -> None:
         wait_until(
             lambda: "populated 0" in populated.read_text(), f"{name} is dead", _GONE_TIMEOUT_S
         )
+    for hierarchy in hierarchies():
+        for folder, _, _ in os.walk(hierarchy / name, topdown=False):
+            Path(folder).rmdir()
 
 
-def _names() -> set[str]:
+def names() -> set[str]:
     """All names that anything bears; cgroups first of all, for there are the processes."""
-    folders = (*hierarchies(), _NETWORKS, FOLDER)
+    folders = (*hierarchies(), _NETWORKS, RUN)
     return {path.name for folder in folders for path in folder.glob(f"{PREFIX}*-*-*")}
 
 
@@ -115,13 +122,6 @@ def _started(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(stat.rpartition(")")[2].split()[19])
-
-
-def _remove_cgroups(name: str) -> None:
-    kill(name)
-    for hierarchy in hierarchies():
-        for folder, _, _ in os.walk(hierarchy / name, topdown=False):
-            Path(folder).rmdir()
 
 
 def _mounts(name: str) -> list[Path]:
@@ -139,7 +139,7 @@ def _remove_mounts(name: str) -> None:
 def _remove_nspawn_lock(name: str) -> None:
     """A killed systemd-nspawn leaves its lock on the image, named by device and inode."""
     with suppress(FileNotFoundError):
-        root = (FOLDER / name / "root").stat()
+        root = (RUN / name / "root").stat()
         (_NSPAWN / "locks" / f"inode-{root.st_dev}:{root.st_ino}").unlink()
 
 
@@ -154,7 +154,5 @@ def _remove_network(name: str) -> None:
 
 
 def _remove_folder(name: str) -> None:
-    if (FOLDER / name).exists():
-        shutil.rmtree(FOLDER / name)
-    with suppress(OSError):  # other nodes live in it, or nobody ever did
-        FOLDER.rmdir()
+    if (RUN / name).exists():
+        shutil.rmtree(RUN / name)
