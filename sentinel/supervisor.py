@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from sentinel.checks import Check
-from sentinel.core import CheckPolicy, Phase, Policy, State, step
+from sentinel.core import Phase, Policy, State, step
 from sentinel.core.evidence import standing
-from sentinel.memory import MemoryFile
 from sentinel.model import (
     Action,
     CheckRemoved,
@@ -34,89 +33,26 @@ from sentinel.model import (
     LookAtKeepalived,
     Observation,
     Observed,
-    Outcome,
-    Proc,
     Recheck,
     Report,
     RestartHaproxy,
-    ServiceState,
     StartKeepalived,
     StopKeepalived,
     Tick,
     Verdict,
 )
+from sentinel.parts import Parts
 
 TICK_S: Final = 0.2
 #: systemd's watchdog is fed at most this often, and only by completed steps.
 WATCHDOG_EVERY_S: Final = 1.0
 QUEUE_MAX: Final = 1000
 HISTORY_MAX: Final = 200
+SURVEY_EVERY_TICKS: Final = 25
 #: A check keeps its own deadline; this much later the supervisor stops believing that it does.
 OVERRUN_S: Final = 2.0
 #: While HAProxy is being mended every check hurries, so that proof is had at once.
 MENDING_INTER_S: Final = 0.05
-
-
-class Service(Protocol):
-    """A service manager's handle on one service; every call ends by a deadline of its own."""
-
-    async def look(self) -> ServiceState:
-        """Return the manager's opinion of the service."""
-
-    async def start(self) -> Outcome:
-        """Start it."""
-
-    async def stop(self) -> Outcome:
-        """Stop it."""
-
-    async def restart(self) -> Outcome:
-        """Bring it up anew, whatever state it is in."""
-
-
-class Claim(Protocol):
-    """What keepalived reads: the lease and the track file, and the sign that it called."""
-
-    def write(self, *, serving: bool, now_s: float) -> None:
-        """Renew the lease and set the track file; failures are counted, not raised."""
-
-    def called_age_s(self, now_s: float) -> float | None:
-        """Return how long ago keepalived called the hook; None if it never has."""
-
-
-class EventLog(Protocol):
-    """Where events go; never blocks."""
-
-    def emit(self, name: str, level: str, fields: Mapping[str, str | int | float]) -> None:
-        """Log one event."""
-
-    def retry(self) -> None:
-        """Send what had to wait, if it can be sent now."""
-
-
-class Notifier(Protocol):
-    """The service manager that started sentinel."""
-
-    def watchdog(self) -> None:
-        """Say that a step was completed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Everything the supervisor drives, made by the composition root."""
-
-    haproxy: Service
-    keepalived: Service
-    kill: Callable[[tuple[Proc, ...]], Outcome]
-    claim: Claim
-    renew_every_s: float
-    log: EventLog
-    notifier: Notifier
-    memory: MemoryFile
-    clock: Callable[[], float]
-    checks: tuple[Check, ...]
-    discover: Callable[[State], tuple[Check, ...]]
-    check_policy: Callable[[Check], CheckPolicy]
-    dry_run: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,6 +84,7 @@ class Supervisor:
         self.lease_written_s = -math.inf
         self._leased: bool | None = None
         self._watchdog_s = -math.inf
+        self._surveyed = 0  # the incarnation whose frontends are followed
         self._met = 0  # the newest incarnation that was looked at all round
 
     def stop(self) -> None:
@@ -171,6 +108,7 @@ class Supervisor:
                 for check in self._parts.checks:
                     self._begin(check)
                 group.create_task(self._tick())
+                group.create_task(self._survey())
                 group.create_task(self._decide())
                 await self._stopping.wait()
                 raise _Stopped  # noqa: TRY301  (it cancels whatever is still under way)
@@ -226,9 +164,20 @@ class Supervisor:
             self._parts.log.retry()
             await asyncio.sleep(TICK_S)
 
-    async def _discover(self) -> None:
-        """Follow the frontends of a new incarnation."""
-        found = {check.name: check for check in self._parts.discover(self.state)}
+    async def _survey(self) -> None:
+        """Follow HAProxy's frontends, at every new incarnation and now and then in between."""
+        while True:
+            self._surveyed = self.state.incarnation
+            found = await self._parts.discover(self.state)
+            if found is not None:
+                await self._follow({check.name: check for check in found})
+            for _ in range(SURVEY_EVERY_TICKS):
+                await asyncio.sleep(TICK_S)
+                if self._surveyed != self.state.incarnation:
+                    break
+
+    async def _follow(self, found: Mapping[str, Check]) -> None:
+        """Run exactly the discovered checks that were found, beside the fixed ones."""
         fixed = {check.name for check in self._parts.checks}
         for name in [name for name in self._watches if name not in fixed | found.keys()]:
             await self._end(name)
@@ -252,7 +201,6 @@ class Supervisor:
             self._queue.task_done()
             if self.state.incarnation != self._met:
                 self._met = self.state.incarnation
-                self._group.create_task(self._discover())
                 self.wake_all()
 
     def _publish(self, now_s: float) -> None:

@@ -13,7 +13,7 @@ import socket
 import time
 from pathlib import Path
 
-from sentinel import __version__, haproxycfg
+from sentinel import __version__
 from sentinel.checks import Check
 from sentinel.checks.backends import BackendsCheck
 from sentinel.checks.command import CommandCheck
@@ -25,16 +25,18 @@ from sentinel.checks.process import ProcessCheck
 from sentinel.checks.runtime import RuntimeCheck
 from sentinel.config import Config, OnFail
 from sentinel.core import CheckPolicy, Policy, State
-from sentinel.drivers import service, signals
+from sentinel.drivers import addresses, service, signals
 from sentinel.drivers.lease import Claim
 from sentinel.drivers.notify import Notifier
 from sentinel.drivers.statussocket import StatusSocket
-from sentinel.invocation import running
+from sentinel.invocation import Invocation, running
 from sentinel.log import EventLog
 from sentinel.memory import MemoryFile
 from sentinel.model import Instance, Scope
+from sentinel.parts import Parts
 from sentinel.snapshot import Surroundings, snapshot
-from sentinel.supervisor import Parts, Supervisor
+from sentinel.supervisor import Supervisor
+from sentinel.survey import Survey
 
 #: A lease is renewed this many times before it would run out.
 RENEWALS_PER_LEASE = 6
@@ -84,8 +86,10 @@ class Wiring:
         self._claim = Claim(config.hook)
         self._memory = MemoryFile(Path(config.run_dir, "memory.json"))
         self._status = StatusSocket(Path(config.status.socket), config.status.group, self._document)
-        self._cfg = haproxycfg.HaproxyCfg()
-        self._notes: tuple[str, ...] = ()
+        self._configuration = ConfigurationCheck(
+            config.haproxy, config.configuration, pid=self._main_pid
+        )
+        self._survey = Survey(config, self._invocation, addresses.local)
         self._haproxy: service.Service | None = None
         self.supervisor: Supervisor | None = None
 
@@ -101,10 +105,6 @@ class Wiring:
             main_pid=lambda: self._haproxy.main_pid if self._haproxy else 0,
             on_change=lambda: self._wake("process"),
         )
-        self._configuration = ConfigurationCheck(
-            self.config.haproxy, self.config.configuration, pid=self._main_pid
-        )
-        self._read_cfg()
         self.supervisor = Supervisor(
             policy_of(self.config),
             state,
@@ -146,24 +146,19 @@ class Wiring:
 
     def _fixed_checks(self) -> tuple[Check, ...]:
         config = self.config
-        backends = BackendsCheck(self._stats_socket, config.backends, look)
+        backends = BackendsCheck(self._survey.stats_socket, config.backends, look)
         return (
             self._configuration,
             ListenersCheck(config.haproxy, LISTENERS_PACE, self._instance),
-            RuntimeCheck(self._stats_socket, config.runtime, self._worker_pid),
+            RuntimeCheck(self._survey.stats_socket, config.runtime, self._worker_pid),
             *((backends,) if config.backends.enabled else ()),
             *(ProbeCheck(probe) for probe in config.probe),
             *(CommandCheck(command) for command in config.command),
         )
 
-    def _discover(self, _state: State) -> tuple[Check, ...]:
-        """Follow a new incarnation: read its configuration, and probe where it listens."""
-        self._read_cfg()
-        if self.config.probe or not self.config.discover:
-            return ()
-        found = haproxycfg.discover(self._cfg)
-        self._notes = found.notes
-        return tuple(ProbeCheck(probe) for probe in found.probes)
+    async def _discover(self, state: State) -> tuple[Check, ...] | None:
+        probes = await self._survey.find(state)
+        return None if probes is None else tuple(ProbeCheck(probe) for probe in probes)
 
     def _check_policy(self, check: Check) -> CheckPolicy:
         yields, discovered = False, check.scope is Scope.RUNTIME
@@ -183,15 +178,9 @@ class Wiring:
             discovered=discovered,
         )
 
-    def _read_cfg(self) -> None:
-        invocation = (
-            running(self._main_pid(), self.config.haproxy) or self._configuration.invocation
-        )
-        paths = [os.path.join(invocation.cwd, str(path)) for path in invocation.named]  # noqa: PTH118
-        self._cfg = haproxycfg.read(paths, dict(invocation.env))
-
-    def _stats_socket(self) -> str:
-        return self.config.haproxy.stats_socket or self._cfg.stats_socket
+    def _invocation(self) -> Invocation:
+        """Return how HAProxy runs now, else how it was last seen to run."""
+        return running(self._main_pid(), self.config.haproxy) or self._configuration.invocation
 
     # --- what the parts ask each other -----------------------------------------------------------
 
@@ -231,7 +220,7 @@ class Wiring:
 
     def _surroundings(self, supervisor: Supervisor, now_s: float) -> Surroundings:
         written_s = supervisor.lease_written_s
-        errors = (self._claim.error, self._memory.error, self._status.error, *self._notes)
+        errors = (self._claim.error, self._memory.error, self._status.error, *self._survey.notes)
         return Surroundings(
             node=node_of(self.config),
             version=__version__,

@@ -1,0 +1,90 @@
+"""What HAProxy is configured to do, as far as sentinel needs it: its stats socket and its binds.
+
+Read from the files that the running process names, once for every incarnation, and looked through
+again when the addresses of this node or the worker's listeners have changed: a bind on a VIP that
+the peer holds must not be probed there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from sentinel import haproxycfg
+from sentinel.config import Config, Probe
+from sentinel.core import State
+from sentinel.invocation import Invocation
+from sentinel.model import ListenersView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grounds:
+    """What the last result rests on: while it stays the same, so does the result."""
+
+    incarnation: int
+    listening: frozenset[str] | None
+    local: frozenset[str] | None
+
+
+class Survey:
+    """Finds the probes to make; *notes* say in words what is not probed, and why."""
+
+    def __init__(
+        self,
+        config: Config,
+        invocation: Callable[[], Invocation],
+        local: Callable[[], Awaitable[frozenset[str] | None]],
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        self._config = config
+        self._invocation = invocation
+        self._local = local
+        self._cfg = haproxycfg.HaproxyCfg()
+        self._read_for: Invocation | None = None
+        self._incarnation = -1
+        self._grounds: _Grounds | None = None
+
+    def stats_socket(self) -> str:
+        """Return where the runtime API is to be asked, empty while that is not known."""
+        return self._config.haproxy.stats_socket or self._cfg.stats_socket
+
+    async def find(self, state: State) -> tuple[Probe, ...] | None:
+        """Return the probes to make now; None when nothing has changed since the last time."""
+        await self._read(state.incarnation)
+        if self._config.probe or not self._config.discover:
+            return None
+        grounds = _Grounds(
+            incarnation=state.incarnation, listening=_listening(state), local=await self._local()
+        )
+        if grounds == self._grounds:
+            return None
+        self._grounds = grounds
+        found = haproxycfg.discover(self._cfg, grounds.listening, grounds.local)
+        self.notes = found.notes
+        return found.probes
+
+    async def _read(self, incarnation: int) -> None:
+        """Read haproxy.cfg in a thread: it may lie on a disk that hangs."""
+        invocation = self._invocation()
+        if (invocation, incarnation) == (self._read_for, self._incarnation):
+            return
+        self._read_for, self._incarnation = invocation, incarnation
+        paths = [os.path.join(invocation.cwd, name) for name in invocation.named]  # noqa: PTH118
+        self._cfg = await asyncio.to_thread(haproxycfg.read, paths, dict(invocation.env))
+
+
+def _listening(state: State) -> frozenset[str] | None:
+    """Return where the worker listens, None while that is not known of this incarnation."""
+    check = state.checks.get("listeners")
+    view = check.last.view if check is not None else None
+    if check is None or check.passed_incarnation != state.incarnation:
+        return None
+    if not isinstance(view, ListenersView):
+        return None
+    return frozenset(
+        f"[{at.address}]:{at.port}" if ":" in at.address else f"{at.address}:{at.port}"
+        for at in view.listeners
+        if at.port
+    )
