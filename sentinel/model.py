@@ -214,8 +214,9 @@ class Observation:
 class ServiceState:
     """The service manager's opinion of one unit (systemd's words, ``systemctl show``).
 
-    *known* is False when it could not be asked in time. *has_jobs* says whether this manager can
-    tell an administrator's stop from a crash at all (plain commands cannot).
+    *known* is False when it could not be asked in time, or does not have the unit; *detail* says
+    why. *has_jobs* says whether this manager can tell an administrator's stop from a crash at all
+    (plain commands cannot).
     """
 
     known: bool = True
@@ -227,6 +228,7 @@ class ServiceState:
     main_pid: int = 0
     restarts: int = 0
     has_jobs: bool = True
+    detail: str = ""
 
     @property
     def intended_stop(self) -> str:

@@ -32,31 +32,20 @@ _UNKNOWN: Final = ServiceState(known=False, active="unknown", sub="", result="")
 class SystemdService:
     """One unit of systemd, asked and told through ``systemctl``.
 
-    *main_pid* is the unit's last known main process, 0 when there was none; *problem* says why the
-    last look knew nothing.
+    *main_pid* is the unit's last known main process, 0 when there was none.
     """
 
     def __init__(self, unit: str, timeout_s: float, systemctl: str = "systemctl") -> None:
         self.unit = unit
         self.main_pid = 0
-        self.problem = ""
         self._timeout_s = timeout_s
         self._systemctl = systemctl
         self._seen: ServiceState | None = None  # since the last call that may have changed it
 
     async def look(self) -> ServiceState:
-        """Ask systemd about the unit; one that systemd does not know is not known to us either."""
-        timeout_s = min(self._timeout_s, LOOK_TIMEOUT_S)
-        shown = await self._call("show", f"--property={_PROPERTIES}", timeout_s=timeout_s)
-        properties = _properties(shown.detail) if shown.ok else {}
-        state = _state(properties)
-        self.problem = ""
-        if not state.known:
-            self.problem = shown.detail if not shown.ok else self._unusable(properties)
-        else:
-            self.main_pid = state.main_pid
-        self._seen = state
-        return state
+        """Ask systemd about the unit; one that systemd does not have is not known to us either."""
+        self._seen = await self._ask()
+        return self._seen
 
     async def loaded(self) -> bool:
         """Tell whether the unit is systemd's to run; a systemd that cannot answer keeps it."""
@@ -96,7 +85,20 @@ class SystemdService:
         if refused:
             await self._call("reset-failed")
             outcome = await self._call("start", "--job-mode=fail")
-        return outcome if outcome.ok else await self._explained(outcome)
+        if outcome.ok:
+            await self._ask()  # who looks for the new main process finds it in main_pid
+            return outcome
+        return await self._explained(outcome)
+
+    async def _ask(self) -> ServiceState:
+        timeout_s = min(self._timeout_s, LOOK_TIMEOUT_S)
+        shown = await self._call("show", f"--property={_PROPERTIES}", timeout_s=timeout_s)
+        if not shown.ok:
+            return replace(_UNKNOWN, detail=shown.detail)
+        state = _state(_properties(shown.detail), self.unit)
+        if state.known:
+            self.main_pid = state.main_pid
+        return state
 
     async def _explained(self, outcome: Outcome) -> Outcome:
         """Add what became of the unit: systemctl says much the same of all failures."""
@@ -113,11 +115,6 @@ class SystemdService:
         argv = (self._systemctl, "--no-ask-password", "--no-pager", *options, verb, self.unit)
         name = f"systemctl {verb} {self.unit}"
         return await _perform(name, argv, self._timeout_s if timeout_s is None else timeout_s)
-
-    def _unusable(self, properties: dict[str, str]) -> str:
-        if properties.get("LoadState") == "not-found":
-            return f"systemd has no unit {self.unit}"
-        return f"systemctl show {self.unit}: its answer names no state"
 
 
 class CommandService:
@@ -146,7 +143,7 @@ class CommandService:
 
     async def look(self) -> ServiceState:
         """Answer that nothing can be known; no command tells a stop from a crash."""
-        return replace(_UNKNOWN, has_jobs=False)
+        return replace(_UNKNOWN, has_jobs=False, detail="plain commands have no state")
 
     async def start(self) -> Outcome:
         """Run the start command; its exit code is no proof that the service lives."""
@@ -223,11 +220,13 @@ def _properties(shown: str) -> dict[str, str]:
     return {key: value for key, _, value in (line.partition("=") for line in shown.splitlines())}
 
 
-def _state(properties: dict[str, str]) -> ServiceState:
+def _state(properties: dict[str, str], unit: str) -> ServiceState:
     """Read systemd's answer; it may name no state, or be about a unit that does not exist."""
-    load, active = properties.get("LoadState", ""), properties.get("ActiveState", "")
-    if not active or load in {"", "not-found"}:
-        return _UNKNOWN
+    load, active = properties.get("LoadState"), properties.get("ActiveState")
+    if load == "not-found":
+        return replace(_UNKNOWN, detail=f"systemd has no unit {unit}")
+    if not load or not active:
+        return replace(_UNKNOWN, detail=f"systemctl show {unit}: its answer names no state")
     return ServiceState(
         active=active,
         sub=properties.get("SubState", ""),
