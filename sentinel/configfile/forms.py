@@ -1,6 +1,7 @@
-"""What a value must look like beyond its type: a form looks at one value, or raises RefusedError.
+"""What a text must look like beyond being one: a form accepts it, or raises RefusedError.
 
-An empty value is right wherever its key may be empty; ``values`` has seen to that before.
+An empty text is right wherever its key may be empty; ``values`` has seen to that before. Of a list
+every text is looked at, of a command its first word, the program.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from sentinel.address import read_address, read_log_target
 from sentinel.config import Backends, Command, Haproxy, Keepalived, Log, Probe, Status
@@ -18,18 +19,26 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 
 _HEADER: Final = re.compile(rf"({_TOKEN.pattern}):[ -~]*")
 _TARGET: Final = re.compile(r"\*|/[!-~]*")  # RFC 9112, section 3.2: origin-form or asterisk-form
 _AUTHORITY: Final = re.compile(r"[!-~]+")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@\[\]-]{0,63}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,63}")
 _UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,246}\.service")
 _GROUP: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _STATUS: Final = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 _FAMILY: Final = re.compile(r"(unix|ipv4|ipv6)@")
 
-Form = Callable[[Any], None]
+Form = Callable[[str], None]
 
 
-def form_of(table: type, field: str) -> Form | None:
-    """Return what a value of *field* has to look like; None when its type says it all."""
-    return _FORMS.get((table, field))
+def refusals(table: type, field: str, value: object) -> Iterator[RefusedError]:
+    """Yield what is wrong with the form of *value*, which has the type that *field* asks for."""
+    form = _FORMS.get((table, field))
+    if form is None:
+        return
+    texts = value if isinstance(value, tuple) else (value,)
+    for text in texts[:1] if form is _program else texts:
+        try:
+            form(text)
+        except RefusedError as error:
+            yield error
 
 
 @contextmanager
@@ -71,32 +80,25 @@ def _absolute(text: str) -> None:
         raise RefusedError(f'"{text}" is a relative path', "begin it with /")
 
 
-def _all_absolute(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        _absolute(text)
+def _program(text: str) -> None:
+    if not text.startswith("/"):
+        raise RefusedError(f'"{text}" is a relative path', "write the program's whole path")
 
 
-def _argv(argv: tuple[str, ...]) -> None:
-    if not argv[0].startswith("/"):
-        raise RefusedError(f'"{argv[0]}" is a relative path', "write the program's whole path")
+def _status(text: str) -> None:
+    match = _STATUS.fullmatch(text)
+    if match is None or (match[2] or match[1]) < match[1]:
+        raise RefusedError(
+            f'"{text}" is no HTTP status', 'write "200" or "200-399", from 100 to 599'
+        )
 
 
-def _statuses(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        match = _STATUS.fullmatch(text)
-        if match is None or (match[2] or match[1]) < match[1]:
-            raise RefusedError(
-                f'"{text}" is no HTTP status', 'write "200" or "200-399", from 100 to 599'
-            )
-
-
-def _headers(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        match = _HEADER.fullmatch(text)
-        if match is None:
-            raise RefusedError(f'"{text}" is no header', 'write "Name: value" in ASCII')
-        if match[1].lower() in {"content-length", "transfer-encoding"}:
-            raise RefusedError(f'"{text}" announces a body', "leave it out: a probe sends none")
+def _header(text: str) -> None:
+    match = _HEADER.fullmatch(text)
+    if match is None:
+        raise RefusedError(f'"{text}" is no header', 'write "Name: value" in ASCII')
+    if match[1].lower() in {"content-length", "transfer-encoding"}:
+        raise RefusedError(f'"{text}" announces a body', "leave it out: a probe sends none")
 
 
 def _expression(text: str) -> None:
@@ -115,35 +117,37 @@ _target: Final = _matches(
     _TARGET, "is no request target", "begin it with / and encode blanks as %20"
 )
 _authority: Final = _matches(_AUTHORITY, "is no host", "write a host name, with or without a port")
-_unit: Final = _matches(_UNIT, "is no service unit", 'write for example "haproxy.service"')
+_unit: Final = _matches(
+    _UNIT, "is no service unit", 'write it with its ending, as "haproxy.service"'
+)
 _group: Final = _matches(_GROUP, "is no group", "write a group's name")
 
 _FORMS: Final[dict[tuple[type, str], Form]] = {
     (Haproxy, "unit"): _unit,
-    (Haproxy, "start"): _argv,
-    (Haproxy, "stop"): _argv,
-    (Haproxy, "restart"): _argv,
-    (Haproxy, "config"): _all_absolute,
+    (Haproxy, "start"): _program,
+    (Haproxy, "stop"): _program,
+    (Haproxy, "restart"): _program,
+    (Haproxy, "config"): _absolute,
     (Haproxy, "stats_socket"): _stats_socket,
     (Keepalived, "unit"): _unit,
-    (Keepalived, "start"): _argv,
-    (Keepalived, "stop"): _argv,
+    (Keepalived, "start"): _program,
+    (Keepalived, "stop"): _program,
     (Probe, "name"): _name,
     (Probe, "address"): _address,
     (Probe, "method"): _method,
     (Probe, "path"): _target,
     (Probe, "host"): _authority,
     (Probe, "sni"): _authority,
-    (Probe, "headers"): _headers,
-    (Probe, "expect"): _statuses,
+    (Probe, "headers"): _header,
+    (Probe, "expect"): _status,
     (Probe, "body"): _expression,
     (Probe, "ca_file"): _absolute,
     (Backends, "method"): _method,
     (Backends, "path"): _target,
     (Backends, "host"): _authority,
-    (Backends, "expect"): _statuses,
+    (Backends, "expect"): _status,
     (Command, "name"): _name,
-    (Command, "argv"): _argv,
+    (Command, "argv"): _program,
     (Log, "target"): _log_target,
     (Status, "group"): _group,
 }

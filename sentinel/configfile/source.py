@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Final
 
-from sentinel.configfile.problems import Report
+from sentinel.configfile.problems import RefusedError, Report
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 
@@ -32,24 +32,29 @@ def _text(report: Report, *, may_be_missing: bool) -> str:
     except OSError as error:
         report.add("", f"it cannot be read ({error.strerror})", "let sentinel's user read it")
         return ""
-    with os.fdopen(fd, "rb") as file:
-        mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
-            report.add("", "it is no plain file", "name a file")
-            return ""
-        if mode & stat.S_IWOTH:
-            report.add("", "everyone may write it, and root runs commands from it", "chmod o-w it")
-            return ""
-        content = file.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        report.add("", f"it is longer than {FILE_BYTES_MAX} bytes", "name the right file")
-        return ""
     try:
+        content = _content(fd)
         return content.decode()
+    except RefusedError as error:
+        report.refuse("", error)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         report.add(f"line {line}", "it is not UTF-8", "save the file as UTF-8")
-        return ""
+    finally:
+        os.close(fd)
+    return ""
+
+
+def _content(fd: int) -> bytes:
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        raise RefusedError("it is no plain file", "name a file")
+    if mode & stat.S_IWOTH:
+        raise RefusedError("everyone may write it, and root runs commands from it", "chmod o-w it")
+    content = os.read(fd, FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise RefusedError(f"it is longer than {FILE_BYTES_MAX} bytes", "name the right file")
+    return content
 
 
 def _parsed(text: str, report: Report) -> Mapping[str, object]:

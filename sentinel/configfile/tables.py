@@ -11,10 +11,9 @@ from typing import Any, Final
 
 from sentinel.config import Config, Pace
 from sentinel.configfile.contradictions import contradictions
-from sentinel.configfile.forms import form_of
+from sentinel.configfile.forms import refusals
 from sentinel.configfile.keys import (
     FLATTENED,
-    Key,
     Section,
     Table,
     arrays,
@@ -96,9 +95,12 @@ def _values(
     for key in keys_of(default):
         if key.name in table:
             try:
-                values[key.field] = _value(type(default), key, table[key.name])
+                values[key.field] = read_value(key, table[key.name])
             except RefusedError as error:
                 report.refuse(f"{prefix}{key.name}", error)
+            else:
+                for refusal in refusals(type(default), key.field, values[key.field]):
+                    report.refuse(f"{prefix}{key.name}", refusal)
         elif key.required:
             report.add(f"{prefix}{key.name}", "it is missing", f"write {key.name} = ...")
     if isinstance(default, Pace) and "fastinter" not in table:
@@ -106,14 +108,6 @@ def _values(
         inter_s = values.get("inter_s", default.inter_s)
         values["fastinter_s"] = min(default.fastinter_s, inter_s)
     return values
-
-
-def _value(table: type, key: Key, raw: object) -> object:
-    value = read_value(key, raw)
-    form = form_of(table, key.field)
-    if form is not None:
-        form(value)
-    return value
 
 
 def _report_unknown(

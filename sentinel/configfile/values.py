@@ -93,7 +93,7 @@ def _duration(rule: Rule, raw: object) -> float:
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         raise RefusedError(
             f"{raw} has no unit",
-            f'write "{raw}s" or "{raw}ms"' if isinstance(raw, int) else 'write for example "500ms"',
+            f'write "{raw}s" or "{raw}ms"' if str(raw).isdecimal() else 'write for example "500ms"',
         )
     if not isinstance(raw, str):
         raise RefusedError(f"{shown(raw)} is no time", 'write for example "500ms" or "2s"')
@@ -111,8 +111,11 @@ def _word(words: type[StrEnum], raw: object) -> StrEnum:
 
 
 def _texts(raw: object, *, may_be_empty: bool) -> tuple[str, ...]:
-    if not isinstance(raw, list) or not all(isinstance(item, str) for item in raw):
-        raise RefusedError(f"{shown(raw)} is no list of strings", 'write ["one", "two"]')
+    if not isinstance(raw, list):
+        raise RefusedError(f"{shown(raw)} is no list", 'write ["one", "two"]')
+    for item in raw:
+        if not isinstance(item, str):
+            raise RefusedError(f"{shown(item)} in the list is no string", 'write ["one", "two"]')
     if not raw and not may_be_empty:
         raise RefusedError("the list is empty", "name at least one, or leave the key out")
     return tuple(map(_printable, raw))
