@@ -31,9 +31,11 @@ EVENT: Final = {
     "event": "haproxy.died",
     "reason": 'killed by "SIGKILL" é\n\t\\',
     "gap_s": 0.25,
+    "file": "/etc/haproxy/haproxy.cfg",
     "attempt": 1,
     "evidence": {"pids": [41, 42], "worker": None, "stuck": False},
 }
+TEXT: Final = json.dumps(EVENT, ensure_ascii=False)
 #: Debian's rsyslog-rotate calls systemctl on a systemd machine; this is the part of it that counts.
 SYSTEMCTL: Final = """#!/bin/sh
 [ "$*" = "kill -s HUP rsyslog.service" ] && kill -HUP "$(cat /run/rsyslogd.pid)"
@@ -106,8 +108,8 @@ def record(pid: int, text: str) -> str:
 
 
 def event(pid: int) -> str:
-    """Return the record of EVENT, as sentinel's log sends it."""
-    return record(pid, f"@cee: {json.dumps(EVENT, ensure_ascii=False)}")
+    """Return the record of TEXT, as sentinel's log sends it."""
+    return record(pid, f"@cee: {TEXT}")
 
 
 def admins_udp(folder: Path) -> Path:
@@ -132,7 +134,7 @@ def test_every_line_goes_to_one_file(tmp_path: Path, neighbour: str) -> None:
             send(f"<158>Nov 22 20:00:00 haproxy[{pid}]: Server pool1/WEB1 is DOWN")
             send(f"<30>somebody[{pid}]: else")
             logging.settle()
-        assert [json.loads(line) for line in logging.lines("sentinel.json")] == [EVENT] * 2
+        assert logging.lines("sentinel.json") == [TEXT] * 2
         (first, second) = logging.lines("haproxy.log")
         assert first.endswith("haproxy[1]: Server pool1/WEB1 is DOWN")
         assert second.endswith("haproxy[2]: Server pool1/WEB1 is DOWN")
@@ -172,8 +174,7 @@ def test_logrotate_rotates_both_and_rsyslogd_follows(tmp_path: Path, haproxys: P
             logging.wait_for("sentinel.json", "haproxy.died")
             if pid < 3:
                 node.run("logrotate", "-v", "-f", "/etc/logrotate.conf")
-        assert [json.loads(line) for line in logging.lines("sentinel.json")] == [EVENT]
-        assert [json.loads(line) for line in logging.lines("sentinel.json.1")] == [EVENT]
+        assert logging.lines("sentinel.json") == logging.lines("sentinel.json.1") == [TEXT]
         assert node.path("/var/log/sentinel.json.2.gz").exists(), "delaycompress: the second is"
         assert [line[-6:] for line in logging.lines("haproxy.log")] == ["line 3"]
         assert [line[-6:] for line in logging.lines("haproxy.log.1")] == ["line 2"]

@@ -91,7 +91,7 @@ def test_stopping_sentinel_ends_nothing_else() -> None:
     assert unit["KillMode"] == ["process"]
     assert unit["OOMPolicy"] == ["continue"]
     assert "RuntimeDirectory" not in unit
-    assert unit["ReadWritePaths"] == ["/run/sentinel"]
+    assert unit["ReadWritePaths"] == ["-/run/sentinel"]
 
 
 def test_the_sandbox_lets_haproxy_check_what_haproxy_sees() -> None:
