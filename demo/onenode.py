@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,8 +60,7 @@ run_dir = "{folder}"
 [haproxy]
 manager = "commands"
 start = ["{haproxy}", "-W", "-D", "-p", "{folder}/haproxy.pid", "-f", "{folder}/haproxy.cfg"]
-stop = ["/bin/true"]
-restart = ["/bin/sh", "-c", "kill -9 $(cat {folder}/haproxy.pid); {haproxy} -W -D -p {folder}/haproxy.pid -f {folder}/haproxy.cfg"]
+stop = ["/bin/sh", "-c", "kill -9 $(cat {folder}/haproxy.pid)"]
 executable = "{haproxy}"
 config = ["{folder}/haproxy.cfg"]
 pidfile = "{folder}/haproxy.pid"
@@ -94,6 +94,7 @@ class Client:
     failed: int = 0
 
     async def run(self) -> None:
+        """Ask until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 group.create_task(self._ask())
@@ -119,7 +120,7 @@ class Client:
     def outage_ms(self, since_s: float) -> float:
         """Return the longest gap between two good answers around *since_s* and after."""
         times = [at_s for at_s in self.good_s if at_s >= since_s - 0.1]
-        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0) * 1000
+        return max((b - a for a, b in pairwise(times)), default=0.0) * 1000
 
 
 @dataclass(slots=True)
@@ -134,6 +135,7 @@ class Stage:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def say(self, text: str) -> None:
+        """Print one line of the play, with its time."""
         print(f"{time.monotonic() - self.begun_s:6.2f}s  {text}", flush=True)
 
     async def listen(self, stream: asyncio.StreamReader) -> None:
@@ -159,9 +161,15 @@ class Stage:
                 del self.heard[: index + 1]
 
     async def wait_until(self, true: Callable[[], bool]) -> None:
+        """Wait for something that nobody tells us of."""
         async with asyncio.timeout(SCENE_TIMEOUT_S):
-            while not true():
+            while not true():  # noqa: ASYNC110  (files and counters wake nobody)
                 await asyncio.sleep(0.02)
+
+    async def wait_for_answers(self, count: int) -> None:
+        """Wait until the client has had *count* more good answers."""
+        enough = len(self.client.good_s) + count
+        await self.wait_until(lambda: len(self.client.good_s) >= enough)
 
     def haproxy_pids(self) -> list[int]:
         """Return the processes that run this stage's haproxy.cfg."""
@@ -175,6 +183,7 @@ class Stage:
         return pids
 
     def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to every process of this stage's HAProxy."""
         for pid in self.haproxy_pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -229,7 +238,7 @@ SCENES = (
 async def play(stage: Stage) -> None:
     """Run the scenes one after another and say what the client saw of each."""
     await stage.wait_for("phase.changed")
-    await stage.wait_until(lambda: len(stage.client.good_s) > 20)
+    await stage.wait_for_answers(20)
     for title, scene in SCENES:
         stage.say(f"--- {title}")
         stage.heard.clear()
@@ -239,8 +248,7 @@ async def play(stage: Stage) -> None:
             await scene(stage)
         except TimeoutError as error:
             raise SceneFailedError(f"{title}: not mended within {SCENE_TIMEOUT_S:g} s") from error
-        served = len(stage.client.good_s)
-        await stage.wait_until(lambda served=served: len(stage.client.good_s) > served + 20)
+        await stage.wait_for_answers(20)
         stage.say(
             f"    client:   longest gap {stage.client.outage_ms(begun_s):.0f} ms,"
             f" {stage.client.failed} of its requests failed; hook: exit {await stage.hook()}"
@@ -272,9 +280,11 @@ def free_ports(count: int) -> list[int]:
 
 async def main(folder: Path) -> int:
     """Set the stage in *folder*, play, and clear it."""
-    haproxy = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    haproxy = shutil.which(
+        "haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    )
     if haproxy is None:
-        print("demo: there is no haproxy on this machine: run ./demo, which installs it")
+        print("demo: there is no haproxy on this machine: run demo/run, which installs it")
         return 1
     port, web1, web2 = free_ports(3)
     values = {"folder": folder, "port": port, "web1": web1, "web2": web2, "haproxy": haproxy}

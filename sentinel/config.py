@@ -129,7 +129,7 @@ class Haproxy:
     unit: str = setting("haproxy.service", "systemd unit")
     start: tuple[str, ...] = setting(("/etc/init.d/haproxy", "start"), "start command")
     stop: tuple[str, ...] = setting(("/etc/init.d/haproxy", "stop"), "stop command")
-    restart: tuple[str, ...] = setting(("/etc/init.d/haproxy", "restart"), "restart command")
+    restart: tuple[str, ...] = setting((), "restart command; left out: stop, then start")
     command_timeout_s: float = setting(
         20.0, "deadline of one call to the service manager", minimum=0.1, maximum=600
     )
