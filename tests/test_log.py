@@ -574,6 +574,30 @@ def test_reader_of_stderr_that_stopped_holds_nothing_up(kind: str) -> None:
     os.close(writer)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user for a moment")
+def test_stderr_that_may_not_be_opened_again_holds_nothing_up() -> None:
+    """A pipe made by another user is written only as far as poll(2) promises to take it."""
+    reader, writer = os.pipe()
+    os.seteuid(65534)
+    try:
+        log = log_to("none", stderr=writer)
+    finally:
+        os.seteuid(0)
+    with closing(log):
+        while not log.dropped_stderr.busy:
+            log.emit("check.failed", "info", {"detail": "x" * 5000})
+        os.set_blocking(reader, False)
+        text = b""
+        while b"log.dropped" not in text:
+            log.retry()
+            with suppress(BlockingIOError):
+                text += os.read(reader, 1 << 20)
+    assert text.count(b"check.failed") > BACKLOG_MAX
+    assert b"log.dropped count=1\n" in text
+    os.close(reader)
+    os.close(writer)
+
+
 def test_reader_of_stderr_that_went_away_raises_nothing() -> None:
     """A closed pipe is an unreachable receiver like any other."""
     reader, writer = os.pipe()

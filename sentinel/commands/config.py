@@ -7,6 +7,7 @@ mistake), 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -52,5 +53,10 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{args.file}: valid\n" if args.verb == "check" else dump(config), end="")
+    if args.verb == "show":
+        print(dump(config), end="")
+    elif os.path.exists(args.file):  # noqa: PTH110  (pathlib costs its import)
+        print(f"{args.file}: valid")
+    else:
+        print(f"{args.file}: there is no such file, so the defaults apply")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel.commands import config
+from sentinel.commands import CONFIG_DEFAULT, config
 from sentinel.config import Config
 from sentinel.configfile import load, schema
 
@@ -27,6 +27,17 @@ def test_check_of_a_good_file_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     file = str(CONFIGS / "good" / "typical.toml")
     assert sentinel("config", "check", file) == 0
     assert capsys.readouterr() == (f"{file}: valid\n", "")
+
+
+@pytest.mark.skipif(Path(CONFIG_DEFAULT).exists(), reason="this machine has a configuration")
+def test_check_of_the_missing_default_file_says_what_applies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without a file sentinel runs on its defaults, which nobody should take for a file."""
+    assert sentinel("config", "check") == 0
+    assert capsys.readouterr().out == (
+        f"{CONFIG_DEFAULT}: there is no such file, so the defaults apply\n"
+    )
 
 
 @pytest.mark.parametrize("verb", ["check", "show"])
