@@ -89,13 +89,25 @@ class Haproxy:
                 reply += chunk
         return reply.decode()
 
-    def answering_pid(self) -> int:
-        """Return the pid that answers on the stats socket, 0 when none does."""
+    def number(self, field: str) -> int:
+        """Return a number of ``show info``, 0 when nobody answers."""
         with suppress(OSError):
             for line in self.ask("show info").splitlines():
-                if line.startswith("Pid: "):
-                    return int(line.removeprefix("Pid: "))
+                if line.startswith(f"{field}: "):
+                    return int(line.removeprefix(f"{field}: "))
         return 0
+
+    def answering_pid(self) -> int:
+        """Return the pid that answers on the stats socket, 0 when none does."""
+        return self.number("Pid")
+
+    @contextmanager
+    def holding_open(self, port: int, host: str = "127.0.0.1") -> Iterator[None]:
+        """Keep a request half sent, so that the worker that has it cannot end after a reload."""
+        with closing(socket.create_connection((host, port), timeout=DEADLINE_S)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+            wait_until(lambda: self.number("CurrConns"), "the connection is accepted")
+            yield
 
     def pids(self) -> tuple[int, ...]:
         """Return the pids of all living processes that come from this start."""
@@ -160,14 +172,17 @@ def start_haproxy(
     *,
     flags: Sequence[str] = ("-W",),
     executable: str = EXECUTABLE,
-    extra: Sequence[str] = (),
+    mark: str = "",
 ) -> Haproxy:
-    """Start HAProxy on an existing file, at once; the caller has to call ``kill`` at the end."""
-    mark = uuid.uuid4().hex
+    """Start HAProxy on an existing file, at once; the caller has to call ``kill`` at the end.
+
+    With the *mark* of another start it ends when that one does.
+    """
+    mark = mark or uuid.uuid4().hex
     log = config.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [executable, *flags, "-f", str(config), "-p", str(config.with_suffix(".pid")), *extra],
+            [executable, "-f", str(config), "-p", str(config.with_suffix(".pid")), *flags],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -133,9 +133,7 @@ class ProcessCheck:
         """Keep the main process while it lives and nothing names another; else find it anew."""
         seen = living([self._main] if self._main else [])
         if self._main and not seen:
-            words = [self._workers.lost if self._workers else ""]
-            words.append(f"{self._main_role()} {self._main.proc.pid} died")
-            self._lost = ", ".join(filter(None, words))
+            self._lost = self._obituary(self._main, self._workers)
             self._forget_main()
         evidence = (self._main_pid(), _change_mark(self._settings.pidfile))
         if self._main is None or evidence != self._evidence or not self._serves():
@@ -148,6 +146,14 @@ class ProcessCheck:
                     undo.pop_all()
                 seen = [(found, found.stat.state)]
         return seen[0] if seen else None
+
+    def _obituary(self, main: Watch, workers: Workers | None) -> str:
+        """Say who died; a worker's crash takes its master with it within milliseconds."""
+        words = [f"{self._main_role()} {main.proc.pid} died"]
+        if workers is not None:
+            workers.bury()
+            words.insert(0, workers.lost)
+        return ", ".join(filter(None, words))
 
     def _main_role(self) -> str:
         return "master" if self._workers and self._workers.is_master else "haproxy"

@@ -60,10 +60,7 @@ class Workers:
 
     def look(self) -> list[Seen]:
         """Bring everything up to date; return the living workers and their states, oldest first."""
-        seen = living(self._members)
-        died = len(seen) < len(self._members)
-        if died:
-            self._bury({watch for watch, _ in seen})
+        seen, died = self.bury()
         newcomers = self._take_newcomers(at_once=died)
         if self._unsettled or self._proof_is_due():
             self._choose()
@@ -77,15 +74,20 @@ class Workers:
         self._members.clear()
         self.current = None
 
-    def _bury(self, alive: set[Watch]) -> None:
+    def bury(self) -> tuple[list[Seen], bool]:
+        """Let the dead go; return those that live, and whether some did not."""
+        seen = living(self._members)
+        alive = {watch for watch, _ in seen}
         for watch in self._members:
             if watch not in alive:
                 watch.close()
-        self._members = [watch for watch in self._members if watch in alive]
-        self._unsettled = True
+        died = len(seen) < len(self._members)
+        self._members = [watch for watch, _ in seen]
+        self._unsettled = self._unsettled or died
         if self.current is not None and self.current not in alive:
             self.lost = f"worker {self.current.proc.pid} died"
             self.current = None
+        return seen, died
 
     def _take_newcomers(self, *, at_once: bool) -> list[Watch]:
         """Watch the workers that have come since the last look."""
