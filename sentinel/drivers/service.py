@@ -54,7 +54,7 @@ class SystemdService:
         return _properties(shown.detail).get("LoadState") != "not-found"
 
     async def start(self) -> Outcome:
-        """Start the unit; during an automatic restart systemd lets this wait for its RestartSec."""
+        """Start the unit; older systemds let this wait for the end of RestartSec's pause."""
         return await self._bring_up("start")
 
     async def restart(self) -> Outcome:
