@@ -76,6 +76,19 @@ class _Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_signal_handler(signal.SIGUSR1, self._check_now)
         self._log.emit("sentinel.started", "info", {"pid": os.getpid(), "dry_run": self._dry_run})
+        try:
+            await self._supervise()
+        except Exception as error:  # the outermost edge: a bug is logged, and systemd restarts us
+            self._log.crashed("sentinel.crashed", error)
+            raise
+        finally:
+            self._notifier.stopping()
+            self._log.emit("sentinel.stopped", "info", {"pid": os.getpid()})
+            self._log.close()
+            self._notifier.close()
+        return 0
+
+    async def _supervise(self) -> None:
         state: State | None = None
         while True:
             self._reloading = False
@@ -85,12 +98,7 @@ class _Daemon:
             self._notifier.ready()
             state = await self._wiring.run()
             if not self._reloading:
-                break
-        self._notifier.stopping()
-        self._log.emit("sentinel.stopped", "info", {"pid": os.getpid()})
-        self._log.close()
-        self._notifier.close()
-        return 0
+                return
 
     def _stop(self) -> None:
         self._reloading = False
@@ -104,17 +112,14 @@ class _Daemon:
         except ConfigError as error:
             self._log.emit("sentinel.reload_refused", "error", {"reason": str(error)})
             return
+        if config.run_dir != self._config.run_dir:
+            cure = "run_dir changes only with a restart: systemctl restart sentinel"
+            self._log.emit("sentinel.reload_refused", "error", {"reason": cure})
+            return
         self._notifier.reloading()
-        if config.log != self._config.log or config.node != self._config.node:
+        if (config.log, config.node) != (self._config.log, self._config.node):
             self._log.close()
             self._log = self._open_log(config)
-        if config.run_dir != self._config.run_dir:
-            self._log.emit(
-                "sentinel.reload_incomplete",
-                "warning",
-                {"reason": "run_dir changes only with a restart: systemctl restart sentinel"},
-            )
-            return
         self._config = config
         self._reloading = True
         self._log.emit("sentinel.reloaded", "info", {})

@@ -79,7 +79,7 @@ def _listening(state: State) -> frozenset[str] | None:
     """Return where the worker listens, None while that is not known of this incarnation."""
     check = state.checks.get("listeners")
     view = check.last.view if check is not None else None
-    if check is None or check.passed_incarnation != state.incarnation:
+    if check is None or check.answered_incarnation != state.incarnation:
         return None
     if not isinstance(view, ListenersView):
         return None

@@ -68,7 +68,7 @@ def test_imports_point_one_way(path: Path) -> None:
         assert not {name for name in ours if layer(name) in other}
         siblings = {name for name in ours if layer(name) == own and name != own}
         assert siblings <= {name_of(path)}
-    if own not in {"sentinel.commands", "sentinel.__main__"}:
+    if own not in {"sentinel.commands", "sentinel.__main__", "sentinel.daemon"}:
         above = {"sentinel.commands", "sentinel.wiring"} - {own}
         assert not {name for name in ours if layer(name) in above}
 
@@ -109,13 +109,13 @@ def test_nothing_is_too_long_to_read(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=ids)
 def test_no_bug_is_swallowed(path: Path) -> None:
-    """Broad excepts hide bugs; a BaseException is caught only to be raised again."""
+    """Broad excepts hide bugs: what they catch is raised again, and only the daemon may log it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):
             caught = getattr(node.type, "id", None)
             assert node.type is not None
-            assert caught != "Exception"
-            if caught == "BaseException":
+            assert caught != "Exception" or name_of(path) == "sentinel.daemon"
+            if caught in {"Exception", "BaseException"}:
                 assert any(isinstance(inner, ast.Raise) for inner in node.body)
 
 
