@@ -1,5 +1,5 @@
 """The lab's fixtures, for all tests beside this file."""
 
-from lab.fixtures import lab_image, make_node, node
+from lab.fixtures import lab, lab_image, make_node, node
 
-__all__ = ["lab_image", "make_node", "node"]
+__all__ = ["lab", "lab_image", "make_node", "node"]

@@ -55,14 +55,20 @@ def why_no_lab() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def lab_image() -> Iterator[Path]:
-    """Root of the image, made on first use: a minute and a half, then kept."""
+def lab() -> Path:
+    """Folder of the lab, which can run here and has been tidied up after killed runs."""
     if reason := why_no_lab():
         if os.environ.get("SENTINEL_REQUIRE_LAB") == "1":
             pytest.fail(f"SENTINEL_REQUIRE_LAB=1, but {reason}")
         pytest.skip(reason)
     sweep()
-    with held_image(lab_folder(), project_recipe()) as root:
+    return lab_folder()
+
+
+@pytest.fixture(scope="session")
+def lab_image(lab: Path) -> Iterator[Path]:
+    """Root of the image, made on first use: a minute and a half, then kept."""
+    with held_image(lab, project_recipe()) as root:
         yield root
 
 

@@ -1,10 +1,11 @@
-"""Put the project's working tree into a node, where the README puts it on a load balancer.
+"""Put the project's working tree into a node by the very commands its README gives.
 
-What a part of the project does not ship (yet) is not there; a test that needs it fails by itself.
+So a node is what a load balancer is after the README, and a README that does not work fails here.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import tomllib
 from typing import TYPE_CHECKING, Final
@@ -16,18 +17,11 @@ if TYPE_CHECKING:
 
     from lab.node import Node
 
-#: Files of the project, and the folder each goes to.
-SHIPPED: Final = (
-    ("systemd/*.service", "etc/systemd/system"),
-    ("systemd/*.socket", "etc/systemd/system"),
-    ("systemd/*.d", "etc/systemd/system"),
-    ("systemd/*tmpfiles*.conf", "etc/tmpfiles.d"),
-    ("systemd/*sysusers*.conf", "etc/sysusers.d"),
-    ("contrib/keepalived/*.sh", "usr/local/libexec/sentinel"),
-    ("contrib/rsyslog/*.conf", "etc/rsyslog.d"),
-    ("contrib/logrotate/*", "etc/logrotate.d"),
-)
-_EXECUTABLES: Final = frozenset({".sh"})
+README: Final = "contrib/README.md"
+#: The README's last step; it is left to the test, which has a configuration to write before.
+START: Final = "systemctl enable --now sentinel"
+#: The project's folder in the node.
+_SOURCE: Final = "/usr/src/sentinel"
 _SCRIPT: Final = """\
 #!{venv}/bin/python
 import sys
@@ -37,14 +31,22 @@ sys.exit({function}())
 
 
 def install_sentinel(node: Node) -> None:
-    """Install package, command and shipped files; tell systemd. The node must be switched on."""
+    """Do all the README says but START. The node must be switched on."""
     _install_package(node.root)
-    for pattern, folder in SHIPPED:
-        for source in sorted(PROJECT.glob(pattern)):
-            _copy(source, node.root / folder / source.name)
-    node.run("systemd-sysusers")
-    node.run("systemctl", "daemon-reload")
-    node.run("systemd-tmpfiles", "--create", check=False)  # 73: a line of Debian's own needs more
+    for folder in ("contrib", "systemd"):
+        target = node.root / _SOURCE.removeprefix("/") / folder
+        shutil.copytree(PROJECT / folder, target, dirs_exist_ok=True)
+    steps = readme_steps((PROJECT / README).read_text())
+    node.run("sh", "-eu", stdin=f"cd {_SOURCE}\n{steps}", timeout_s=60.0)
+
+
+def readme_steps(readme: str) -> str:
+    """Return the README's shell commands without START; raises ValueError when that is missing."""
+    commands = "".join(re.findall(r"^```sh\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE))
+    steps, start, rest = commands.partition(f"{START}\n")
+    if not start:
+        raise ValueError(f"{README} does not say: {START}")
+    return steps + rest
 
 
 def _install_package(root: Path) -> None:
@@ -59,14 +61,3 @@ def _install_package(root: Path) -> None:
         script = venv / "bin" / command
         script.write_text(_SCRIPT.format(venv=VENV, module=module, function=function))
         script.chmod(0o755)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file or a folder of drop-ins, with the modes a careful administrator gives."""
-    if source.is_dir():
-        for child in source.iterdir():
-            _copy(child, target / child.name)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    target.chmod(0o755 if source.suffix in _EXECUTABLES else 0o644)

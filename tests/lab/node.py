@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 from haproxies import wait_until
 from lab.command import CONTAINED, ENVIRONMENT, CommandFailed, run
 from lab.network import Namespace
-from lab.traces import RUN, init_pid, kill, make_cgroups, new_name, remove
+from lab.traces import RUN, freeze, init_pid, kill, make_cgroups, new_name, remove
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,9 +91,13 @@ class Node:
             self._wait_ready(receiver, self._process, timeout_s)
 
     def power_cut(self) -> None:
-        """Kill every process at once and darken the links; files and cables stay as they are."""
-        kill(self.name)
+        """End all at once, processes and links; files and cables stay as they are.
+
+        Nothing in the node sees its links go dark, and nobody outside hears a last word from it.
+        """
+        freeze(self.name)
         self.network.lose_power()
+        kill(self.name)
         self._reap()
 
     def shut_down(self, timeout_s: float = 60.0) -> None:
@@ -101,7 +105,7 @@ class Node:
         assert self._process is not None, "switched on"
         self.run("systemctl", "poweroff", check=False)  # may be cut off by its own success
         self._process.wait(timeout_s)
-        self.power_cut()
+        self.power_cut()  # of a machine that still had its lamps on: links and cgroups
 
     def run(
         self, *argv: str, timeout_s: float = 10.0, check: bool = True, stdin: str = ""

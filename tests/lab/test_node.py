@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from haproxies import wait_until
 from lab.command import CommandFailed
-from lab.installation import install_sentinel
 from lab.network import Namespace, Switch
 from lab.node import BootFailed, Node
 from lab.traces import left_by, names, new_name
@@ -161,6 +160,7 @@ def test_nothing_is_left(lab_image: Path) -> None:
     assert set(Path("/run/systemd/nspawn/locks").iterdir()) < locks
 
 
+@pytest.mark.usefixtures("lab")
 def test_failed_boot_leaves_nothing(tmp_path: Path) -> None:
     """An image that cannot boot is reported with systemd-nspawn's words and removed."""
     with Node(tmp_path) as node, pytest.raises(BootFailed, match="os-release"):
@@ -169,6 +169,7 @@ def test_failed_boot_leaves_nothing(tmp_path: Path) -> None:
     assert left_by(node.name) == []
 
 
+@pytest.mark.usefixtures("lab")
 def test_node_without_image_leaves_nothing(tmp_path: Path) -> None:
     """A node that could not even be made is removed."""
     with pytest.raises(CommandFailed, match="mount"):
@@ -218,15 +219,3 @@ def test_nodes_meet_at_a_switch(make_node: MakeNode) -> None:
         lb2.power_on()
         wait_until(lambda: answers("10.0.0.2"), "the node answers after its boot")
         assert "10.0.0.10" not in lb2.network.ip("address")
-
-
-def test_sentinel_is_installed(node: Node) -> None:
-    """The working tree's package is what the node's own Python imports; the command is in place."""
-    install_sentinel(node)
-
-    imported = node.run(
-        "/opt/sentinel/bin/python", "-c", "import sentinel.model; print('imported')"
-    )
-    assert imported.stdout == "imported\n"
-    node.run("test", "-x", "/opt/sentinel/bin/sentinel")
-    node.run("test", "-x", "/usr/local/libexec/sentinel/chk_sentinel.sh")
