@@ -48,6 +48,9 @@ TICK_S: Final = 0.2
 WATCHDOG_EVERY_S: Final = 1.0
 QUEUE_MAX: Final = 1000
 HISTORY_MAX: Final = 200
+#: At the end, what is under way may take this long: an init script that is killed between its stop
+#: and its start would leave HAProxy down.
+LAST_ACTION_S: Final = 5.0
 SURVEY_EVERY_TICKS: Final = 25
 #: A check keeps its own deadline; this much later the supervisor stops believing that it does.
 OVERRUN_S: Final = 2.0
@@ -81,6 +84,7 @@ class Supervisor:
         self._watches: dict[str, Watch] = {}
         self._group = asyncio.TaskGroup()
         self._stopping = asyncio.Event()
+        self._performing: set[asyncio.Task[None]] = set()
         self.lease_written_s = -math.inf
         self._leased: bool | None = None
         self._watchdog_s = -math.inf
@@ -88,7 +92,7 @@ class Supervisor:
         self._met = 0  # the newest incarnation that was looked at all round
 
     def stop(self) -> None:
-        """Ask for the end: actions under way are left to the service manager that runs them."""
+        """Ask for the end; HAProxy, keepalived and the track file are left as they are."""
         self._stopping.set()
 
     def wake(self, name: str) -> None:
@@ -111,6 +115,8 @@ class Supervisor:
                 group.create_task(self._survey())
                 group.create_task(self._decide())
                 await self._stopping.wait()
+                if self._performing:
+                    await asyncio.wait(self._performing, timeout=LAST_ACTION_S)
                 raise _Stopped  # noqa: TRY301  (it cancels whatever is still under way)
         except* _Stopped:
             pass
@@ -243,7 +249,9 @@ class Supervisor:
                     self._queue.put(Finished(action=action, ok=False, detail="dry run"))
                 )
             case _:
-                self._group.create_task(self._perform(action))
+                task = self._group.create_task(self._perform(action))
+                self._performing.add(task)
+                task.add_done_callback(self._performing.discard)
 
     async def _perform(self, action: Action) -> None:
         """Carry out one action; whatever comes of it comes back as an event."""
