@@ -86,7 +86,8 @@ def init_pid(name: str) -> int:
     with suppress(FileNotFoundError, ProcessLookupError):
         scope = hierarchies()[0] / name / "payload/init.scope"
         for pid in (scope / "cgroup.procs").read_text().split():
-            if "\t1\n" in Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2]:
+            _, _, status = Path(f"/proc/{pid}/status").read_text().partition("NSpid:")
+            if status.partition("\n")[0].endswith("\t1"):
                 return int(pid)
     return 0
 
