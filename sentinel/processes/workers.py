@@ -42,7 +42,8 @@ class Workers:
 
     def __init__(self, main: Watch, identity: Identity, on_death: Callable[[], None]) -> None:
         self._pid = main.proc.pid
-        self.is_master = arguments.parse(procfs.argv(self._pid)).master_worker
+        self.is_master = False
+        self._arguments_read = False
         self.current: Watch | None = None
         self.lost = ""  # how the last current worker was lost, while there is no other
         self._identity = identity
@@ -60,6 +61,8 @@ class Workers:
 
     def look(self) -> list[Seen]:
         """Bring everything up to date; return the living workers and their states, oldest first."""
+        if not self._arguments_read:
+            self._read_arguments()
         seen, died = self.bury()
         newcomers = self._take_newcomers(at_once=died)
         if self._unsettled or self._proof_is_due():
@@ -73,6 +76,12 @@ class Workers:
             watch.close()
         self._members.clear()
         self.current = None
+
+    def _read_arguments(self) -> None:
+        """Ask for the process model; a process has no arguments yet at the moment it executes."""
+        argv = procfs.argv(self._pid)
+        self.is_master = self.is_master or arguments.parse(argv).master_worker
+        self._arguments_read = bool(argv)
 
     def bury(self) -> tuple[list[Seen], bool]:
         """Let the dead go; return those that live, and whether some did not."""

@@ -306,18 +306,6 @@ async def test_a_reused_pid_is_nobody_of_ours(tmp_path: Path, heir: str) -> None
 
 
 @needs_root
-async def test_a_pidfile_older_than_its_process_is_stale(tmp_path: Path) -> None:
-    """A process that began after the pidfile was written is not the one that wrote it."""
-    text = answering_config(free_port())
-    with running_haproxy(text, tmp_path, flags=("-D",)) as haproxy:
-        with checking(haproxy) as check:
-            assert check._find_by_pidfile() is not None  # noqa: SLF001  (the search would find it too)
-        os.utime(haproxy.pidfile, (1, 1))
-        with checking(haproxy) as check:
-            assert check._find_by_pidfile() is None  # noqa: SLF001
-
-
-@needs_root
 @pytest.mark.parametrize("unshare", ["--net", "--pid --fork --kill-child", "--mount"])
 async def test_a_container_is_not_this_machine(tmp_path: Path, unshare: str) -> None:
     """The same program and arguments in other namespaces, or reading another file, are not ours."""

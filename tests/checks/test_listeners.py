@@ -1,0 +1,329 @@
+"""Who holds the listening sockets, asked of real HAProxies that share them on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from haproxies import (
+    DEADLINE_S,
+    Haproxy,
+    answering_config,
+    free_port,
+    running_haproxy,
+    start_haproxy,
+    wait_until,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from privileges import IS_ROOT, as_nobody
+
+from sentinel import config
+from sentinel.checks.listeners import PACE, ListenersCheck, find_holders, share
+from sentinel.model import Code, Instance, Listener, ListenersView, Proc, Verdict
+from sentinel.processes import procfs
+from sentinel.processes.procfs import ListeningSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sentinel.model import Observation
+
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="needs root")
+
+
+def proc(pid: int) -> Proc:
+    """Return the identity of a living process."""
+    stat = procfs.read_stat(pid)
+    assert stat is not None
+    return stat.proc
+
+
+def instance_of(haproxy: Haproxy) -> Instance:
+    """Return the instance as the process check would see it."""
+    worker = haproxy.answering_pid()
+    others = set(haproxy.pids()) - {haproxy.main_pid, worker}
+    return Instance(
+        master=proc(haproxy.main_pid) if worker != haproxy.main_pid else None,
+        worker=proc(worker),
+        old=tuple(proc(pid) for pid in sorted(others)),
+    )
+
+
+def checking(haproxy: Haproxy, instance: Callable[[], Instance | None]) -> ListenersCheck:
+    """Make a check for *haproxy*."""
+    settings = config.Haproxy(config=(str(haproxy.config),), pidfile=str(haproxy.pidfile))
+    return ListenersCheck(settings, replace(PACE, timeout_s=DEADLINE_S), instance)
+
+
+def view(seen: Observation) -> ListenersView:
+    """Return the view of an observation that has one."""
+    assert isinstance(seen.view, ListenersView)
+    return seen.view
+
+
+def where(listeners: tuple[Listener, ...]) -> set[tuple[str, int]]:
+    """Return the addresses of listeners."""
+    return {(listener.address, listener.port) for listener in listeners}
+
+
+def wait_until_older(first: Proc) -> None:
+    """Wait until whatever starts now is younger than *first*: ages count in ticks of 10 ms."""
+    younger_s = (first.start_ticks + 2) / procfs.TICKS_PER_S
+    wait_until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > younger_s, "the next tick")
+
+
+# --- on tables ------------------------------------------------------------------------------------
+
+
+def listening(inode: int, address: str = "127.0.0.1", port: int = 80) -> ListeningSocket:
+    """Make a row."""
+    return ListeningSocket(address=address, port=port, inode=inode)
+
+
+def test_only_the_same_address_is_foreign() -> None:
+    """Another port, another address and a wildcard are other listeners."""
+    own = listening(1)
+    others = [listening(2, port=81), listening(3, "127.0.0.2"), listening(4, "0.0.0.0")]
+    shared = share([own, *others, twin := listening(5)], {1})
+    assert (shared.own, shared.foreign) == ((own,), (twin,))
+
+
+def test_shards_of_one_process_are_all_own() -> None:
+    """Several sockets on one address are fine as long as one process has them all."""
+    rows = (listening(1), listening(2), listening(3))
+    assert share(rows, {1, 2, 3}).own == rows
+    assert share(rows, {1, 2, 3}).foreign == ()
+
+
+def test_a_unix_socket_is_known_by_its_lasting_name() -> None:
+    """HAProxy binds under a temporary name that holds its pid."""
+    rows = [listening(1, "/run/a.sock.12.tmp", 0), listening(2, "/run/a.sock.13.tmp", 0)]
+    assert share(rows, {2}).foreign == (rows[0],)
+
+
+@given(
+    st.lists(
+        st.builds(
+            listening,
+            st.integers(1, 8),
+            st.sampled_from(["127.0.0.1", "::", "/a"]),
+            st.integers(0, 2),
+        )
+    ),
+    st.sets(st.integers(1, 8)),
+)
+def test_own_and_foreign_never_overlap(rows: list[ListeningSocket], own: set[int]) -> None:
+    """Own is what was called own; foreign is on an address of own; without own nothing is."""
+    shared = share(rows, own)
+    assert {row.inode for row in shared.own} == own & {row.inode for row in rows}
+    assert not own & {row.inode for row in shared.foreign}
+    assert shared.own or not shared.foreign
+
+
+def test_a_holder_is_found_by_inode() -> None:
+    """The first process asked that has the socket is its holder; strangers are passed over."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        inode = os.fstat(server.fileno()).st_ino
+        me = proc(os.getpid())
+        found = find_holders(frozenset({inode, 1}), [procfs.PID_MAX, os.getppid(), me.pid])
+    assert found == {inode: me}
+
+
+# --- on real HAProxies ----------------------------------------------------------------------------
+
+real = pytest.mark.real
+
+
+@real
+@pytest.mark.parametrize("flags", [("-W",), ("-D",), ()], ids=["-W", "-D", "foreground"])
+async def test_the_worker_has_its_listeners_for_itself(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """TCP over IPv4 and IPv6, stats socket and bound Unix socket, all of the worker."""
+    port, port6 = free_port(), free_port("::1")
+    text = answering_config(port) + f"    bind [::1]:{port6}\n    bind {tmp_path}/web.sock\n"
+    with running_haproxy(text, tmp_path, flags=flags) as haproxy:
+        instance = instance_of(haproxy)
+        seen = await checking(haproxy, lambda: instance)()
+        assert (seen.verdict, seen.code) == (Verdict.PASS, Code.PROCOK)
+        assert where(view(seen).listeners) == {
+            ("127.0.0.1", port),
+            ("::1", port6),
+            (f"{tmp_path}/web.sock", 0),
+            (str(haproxy.stats_socket), 0),
+        }
+        assert {listener.holder for listener in view(seen).listeners} == {instance.worker}
+        assert (view(seen).foreign, view(seen).orphans) == ((), ())
+
+
+@real
+async def test_a_reload_is_followed(tmp_path: Path) -> None:
+    """The new worker inherits the very sockets; the old one that drains holds none."""
+    port = free_port()
+    with running_haproxy(answering_config(port), tmp_path) as haproxy:
+        check = checking(haproxy, lambda: instance_of(haproxy))
+        before = view(await check()).listeners
+        with haproxy.holding_open(port):
+            worker = proc(haproxy.reload())
+            seen = await check()
+            assert seen.verdict is Verdict.PASS
+            assert {listener.inode for listener in before} == {
+                listener.inode for listener in view(seen).listeners
+            }
+            assert {listener.holder for listener in view(seen).listeners} == {worker}
+
+
+@real
+async def test_a_hung_old_worker_keeps_its_listeners(tmp_path: Path) -> None:
+    """A reload does not cure a hang: the stopped worker still takes its share of connections."""
+    port = free_port()
+    with running_haproxy(answering_config(port), tmp_path) as haproxy:
+        old = proc(haproxy.answering_pid())
+        os.kill(old.pid, signal.SIGSTOP)
+        os.kill(haproxy.main_pid, signal.SIGUSR2)
+        wait_until(lambda: len(haproxy.worker_pids) == len((old, "new")), "the new worker runs")
+        new = next(proc(pid) for pid in haproxy.worker_pids if pid != old.pid)
+        instance = Instance(master=proc(haproxy.main_pid), worker=new, old=(old,))
+        check = checking(haproxy, lambda: instance)
+        seen = await until(check, lambda seen: seen.view and view(seen).listeners, Verdict.FAIL)
+        assert seen.code is Code.PROCERR
+        assert ("127.0.0.1", port) in where(view(seen).foreign)
+        assert {listener.holder for listener in view(seen).foreign} == {old}
+        assert view(seen).orphans == ()  # it is no orphan: its master answers for it
+        assert f"127.0.0.1:{port} is also held by old worker {old.pid}" in seen.detail
+        os.kill(old.pid, signal.SIGKILL)
+        wait_until(lambda: procfs.read_stat(old.pid) is None, "the old worker is gone")
+        instance = Instance(master=instance.master, worker=new)
+        assert (await check()).verdict is Verdict.PASS
+
+
+async def until(
+    check: ListenersCheck, wanted: Callable[[Observation], object], verdict: Verdict
+) -> Observation:
+    """Look again and again until an observation is *wanted* and has *verdict*."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            seen = await check()
+            if seen.verdict is verdict and wanted(seen):
+                return seen
+            await asyncio.sleep(0.01)
+
+
+@real
+async def test_an_orphan_on_our_port_is_proven(tmp_path: Path) -> None:
+    """An older HAProxy with our configuration and no master of ours is left over from us."""
+    port = free_port()
+    with running_haproxy(answering_config(port), tmp_path, flags=("-D",)) as orphan:
+        left = proc(orphan.main_pid)
+        wait_until_older(left)
+        haproxy = start_haproxy(orphan.config)
+        try:
+            wait_until(lambda: haproxy.answering_pid() not in {0, left.pid}, "it answers")
+            seen = await checking(haproxy, lambda: instance_of(haproxy))()
+            assert (seen.verdict, seen.code) == (Verdict.FAIL, Code.PROCERR)
+            assert ("127.0.0.1", port) in where(view(seen).foreign)
+            assert view(seen).orphans == (left,)
+            assert f"127.0.0.1:{port} is also held by orphan {left.pid}" in seen.detail
+        finally:
+            haproxy.kill()
+
+
+@real
+async def test_a_younger_haproxy_is_told_and_not_condemned(tmp_path: Path) -> None:
+    """One that started after our worker may be a start under way: it is foreign, no orphan."""
+    port = free_port()
+    with running_haproxy(answering_config(port), tmp_path, flags=("-D",)) as haproxy:
+        instance = instance_of(haproxy)
+        assert instance.worker is not None
+        wait_until_older(instance.worker)
+        younger = start_haproxy(haproxy.config)
+        try:
+            wait_until(lambda: haproxy.answering_pid() in younger.pids(), "the younger answers")
+            seen = await checking(haproxy, lambda: instance)()
+            assert seen.verdict is Verdict.FAIL
+            assert view(seen).orphans == ()
+            holders = {listener.holder for listener in view(seen).foreign}
+            assert holders == {proc(pid) for pid in younger.worker_pids}
+        finally:
+            younger.kill()
+
+
+@real
+async def test_another_program_on_our_port_is_foreign_and_no_orphan(tmp_path: Path) -> None:
+    """Whoever it is, he is named; only our own leftovers may ever be killed."""
+    port = free_port()
+    with closing(socket.socket()) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", port))
+        server.listen()
+        with running_haproxy(answering_config(port), tmp_path) as haproxy:
+            seen = await checking(haproxy, lambda: instance_of(haproxy))()
+    assert seen.detail == f"127.0.0.1:{port} is also held by process {os.getpid()}"
+    assert [listener.holder for listener in view(seen).foreign] == [proc(os.getpid())]
+    assert view(seen).orphans == ()
+
+
+@real
+async def test_a_backlog_is_counted(tmp_path: Path) -> None:
+    """Connections that a stopped worker does not accept are seen waiting."""
+    port = free_port()
+    with running_haproxy(answering_config(port), tmp_path) as haproxy:
+        instance = instance_of(haproxy)
+        assert instance.worker is not None
+        os.kill(instance.worker.pid, signal.SIGSTOP)
+        with (
+            closing(socket.create_connection(("127.0.0.1", port))),
+            closing(socket.create_connection(("127.0.0.1", port))),
+        ):
+            seen = await checking(haproxy, lambda: instance)()
+        assert {sock.port: sock.backlog for sock in view(seen).listeners}[port] == 2
+
+
+@real
+async def test_a_worker_without_listeners_fails(tmp_path: Path) -> None:
+    """After a soft stop the worker that drains listens on nothing."""
+    port = free_port()
+    with running_haproxy(answering_config(port), tmp_path) as haproxy:
+        instance = instance_of(haproxy)
+        assert instance.worker is not None
+        check = checking(haproxy, lambda: instance)
+        with haproxy.holding_open(port):
+            os.kill(haproxy.main_pid, signal.SIGUSR1)
+            seen = await until(check, lambda seen: not view(seen).listeners, Verdict.FAIL)
+            assert seen.detail == f"worker {instance.worker.pid} listens on nothing"
+
+
+@real
+@needs_root
+async def test_without_rights_nothing_is_known(tmp_path: Path) -> None:
+    """Descriptors that may not be read leave the question open."""
+    with running_haproxy(answering_config(free_port()), tmp_path) as haproxy:
+        instance = instance_of(haproxy)
+        with as_nobody():
+            seen = await checking(haproxy, lambda: instance)()
+    assert (seen.verdict, seen.code, seen.view) == (Verdict.UNKNOWN, Code.UNK, None)
+    assert "Permission denied" in seen.detail
+
+
+@pytest.mark.parametrize("instance", [None, Instance(master=None, worker=None)])
+async def test_without_a_worker_nothing_is_known(instance: Instance | None) -> None:
+    """There is nobody to compare with."""
+    seen = await ListenersCheck(config.Haproxy(), PACE, lambda: instance)()
+    assert (seen.verdict, seen.code, seen.view) == (Verdict.UNKNOWN, Code.UNK, None)
+
+
+async def test_a_worker_that_is_gone_is_unknown() -> None:
+    """Between two looks of the process check it may die, and another may have its pid."""
+    for worker in (Proc(pid=procfs.PID_MAX, start_ticks=1), Proc(pid=os.getpid(), start_ticks=1)):
+        instance = Instance(master=None, worker=worker)
+        seen = await ListenersCheck(config.Haproxy(), PACE, lambda: instance)()  # noqa: B023
+        assert (seen.verdict, seen.detail) == (Verdict.UNKNOWN, f"worker {worker.pid} is gone")

@@ -1,0 +1,59 @@
+"""Which process is ours: pidfiles and the age of what they name."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sentinel.processes import procfs
+from sentinel.processes.identity import Pidfile, read_pidfile, started_before
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("content", "pids"),
+    [
+        ("4711\n", (4711,)),
+        ("4711\n4712\n", (4711, 4712)),
+        ("", ()),
+        ("x\n-1\n0\n1.5\n", ()),
+        (f"{10**30} 4194305 4194304", (4194304,)),
+        ("\0\xff 12", (12,)),
+    ],
+)
+def test_a_pidfile_is_read(tmp_path: Path, content: str, pids: tuple[int, ...]) -> None:
+    """One pid a line; what cannot be a pid is passed over."""
+    path = tmp_path / "haproxy.pid"
+    path.write_text(content, encoding="latin-1")
+    os.utime(path, (1, 1_000_000))
+    assert read_pidfile(str(path)) == Pidfile(pids=pids, written_s=1_000_000)
+
+
+def test_no_pidfile(tmp_path: Path) -> None:
+    """A missing file and a missing folder are no pidfile."""
+    (tmp_path / "file").touch()
+    for path in ("none", "none/none", "file/none"):
+        assert read_pidfile(str(tmp_path / path)) is None
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A folder cannot be read; a pipe that nobody writes to holds nobody up."""
+    with pytest.raises(IsADirectoryError):
+        read_pidfile(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    pidfile = read_pidfile(str(tmp_path / "pipe"))
+    assert pidfile is not None
+    assert pidfile.pids == ()
+
+
+def test_a_process_younger_than_its_pidfile_did_not_write_it() -> None:
+    """A pidfile of this moment may be ours, one of a day ago names somebody who had our pid."""
+    stat = procfs.read_stat(os.getpid())
+    assert stat is not None
+    assert started_before(stat, time.time())
+    assert not started_before(stat, time.time() - 86400 * 365)
