@@ -25,12 +25,16 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def end(process: subprocess.Popen[bytes], *, reap: bool = True) -> None:
-    """Kill a process and wait until it is a zombie, or gone."""
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and reap it."""
+    process.kill()
+    process.wait(DEADLINE_S)
+
+
+def leave_zombie(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and wait for its end without reaping it."""
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    if reap:
-        process.wait(DEADLINE_S)
 
 
 def descriptors() -> int:
@@ -101,7 +105,7 @@ async def test_another_program_is_not_the_same(changeling: subprocess.Popen[byte
 async def test_the_dead_cannot_be_watched(sleeper: subprocess.Popen[bytes]) -> None:
     """Neither a zombie nor a pid of nobody, and no descriptor is lost in trying."""
     before = descriptors()
-    end(sleeper, reap=False)
+    leave_zombie(sleeper)
     with pytest.raises(ProcessLookupError):
         Watch(sleeper.pid, lambda: None)
     end(sleeper)
