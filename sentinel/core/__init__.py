@@ -17,6 +17,8 @@ The phases:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sentinel.core.absorb import absorb
 from sentinel.core.phases import decide
 from sentinel.core.state import (
@@ -51,6 +53,8 @@ def step(
 
     *now_s* is CLOCK_BOOTTIME in seconds and never runs backwards.
     """
+    if state.started_s is None:
+        state = replace(state, started_s=now_s, phase_since_s=now_s)
     state, reports = absorb(policy, state, event, now_s)
     after, actions = decide(policy, state, now_s)
     if after.phase is not state.phase:

@@ -5,24 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from sentinel.core.evidence import alive, answered, saturated
+from sentinel.core.evidence import alive, answered, saturated, spoke
+from sentinel.core.manager import runs, unanswered
 from sentinel.core.state import CheckPolicy, CheckState, Health, Phase, Policy, State
+from sentinel.core.views import Absorbed, saturation_over, see
 from sentinel.model import (
+    SILENT,
     CheckRemoved,
-    Code,
-    ConfigurationView,
     Event,
     Finished,
     HaproxyServiceSeen,
     HookSeen,
     KeepalivedServiceSeen,
+    KillHaproxy,
     Observation,
     Observed,
-    ProcessView,
+    ProbeView,
     Report,
     RestartHaproxy,
-    RuntimeView,
     Scope,
+    ServiceState,
+    StartKeepalived,
     StopKeepalived,
     Tick,
     Verdict,
@@ -31,29 +34,36 @@ from sentinel.model import (
 #: A check that has known nothing for this long is reported.
 UNKNOWN_REPORT_S: Final = 30.0
 #: What an older incarnation of HAProxy answered says nothing about the present one.
-_OF_AN_INCARNATION: Final = frozenset({Scope.RUNTIME, Scope.FRONTEND, Scope.BACKEND})
-
-Absorbed = tuple[State, tuple[Report, ...]]
+_OF_AN_INCARNATION: Final = frozenset(
+    {Scope.LISTENER, Scope.RUNTIME, Scope.FRONTEND, Scope.BACKEND}
+)
+#: Their changes have words of their own: haproxy.died, configuration.invalid.
+_SPOKEN_FOR: Final = frozenset({Scope.PROCESS, Scope.CONFIGURATION})
 
 
 def absorb(policy: Policy, state: State, event: Event, now_s: float) -> Absorbed:
     """Return the state that knows *event*."""
     match event:
         case Tick():
-            return _saturation_over(state, now_s)
+            return saturation_over(state, now_s)
         case Observed():
             return _observed(policy, state, event, now_s)
         case CheckRemoved(check=name):
-            return replace(state, checks=_without(state, name)), ()
+            checks = {key: check for key, check in state.checks.items() if key != name}
+            return replace(state, checks=checks), ()
         case HaproxyServiceSeen(service=service, begun_s=begun_s):
-            seen = replace(state, haproxy=service, haproxy_seen_s=begun_s, haproxy_heard_s=now_s)
-            return seen, ()
+            heard_s = state.haproxy_heard_s if unanswered(service) else now_s
+            state = replace(state, haproxy=service, haproxy_seen_s=begun_s, haproxy_heard_s=heard_s)
+            return state, ()
         case KeepalivedServiceSeen(service=service):
-            return replace(state, keepalived=service), ()
+            return _keepalived_seen(state, service, now_s), ()
         case Finished():
             return _finished(policy, state, event, now_s)
         case HookSeen(age_s=age_s):
-            return _hook(policy, state, age_s)
+            return _hook(policy, state, age_s, now_s)
+
+
+# --- checks ---------------------------------------------------------------------------------------
 
 
 def _observed(policy: Policy, state: State, event: Observed, now_s: float) -> Absorbed:
@@ -65,7 +75,7 @@ def _observed(policy: Policy, state: State, event: Observed, now_s: float) -> Ab
     state, reports = _count(state, known, event, now_s)
     if seen.verdict is Verdict.UNKNOWN:
         return state, reports
-    state, more = _view(state, seen, now_s)
+    state, more = see(state, seen, now_s)
     return state, reports + more
 
 
@@ -78,29 +88,76 @@ def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> A
         last_begun_s=event.begun_s,
         changed_s=now_s,
     )
-    after = before.health.after(seen.verdict)
-    here = answered(seen.verdict, seen.code)
-    spoke = here and seen.code is not Code.L4OK
+    health = _health(state, known, before, event, now_s)
+    here = answered(seen)
+    told = health.up == before.told_up or _untold(state, seen)
     check = CheckState(
-        health=after,
+        health=health,
         last=seen,
         last_begun_s=event.begun_s,
-        changed_s=before.changed_s if after.up == before.health.up else now_s,
-        passed_incarnation=state.incarnation if here else before.passed_incarnation,
-        answered_begun_s=event.begun_s if spoke else before.answered_begun_s,
-        unknown_since_s=_unknown_since(before, seen, now_s),
+        changed_s=before.changed_s if health.up == before.health.up else now_s,
+        told_up=before.told_up if told else health.up,
+        incarnation=event.incarnation,
+        answered_incarnation=event.incarnation if here else before.answered_incarnation,
+        silences=_silences(before, event),
     )
-    reports = _changes(seen, before.health, after) + _unknown_report(before, check, now_s)
-    memory = state.memory
-    if seen.verdict is Verdict.PASS and seen.check not in memory.proven:
-        memory = replace(memory, proven=tuple(sorted({*memory.proven, seen.check})))
-    return replace(state, checks={**state.checks, seen.check: check}, memory=memory), reports
+    reports = () if told else (_change(seen, up=health.up),)
+    check, more = _unknown(before, check, now_s)
+    check, still_more = _certificate(before, check)
+    state = _suspicion_over(state, event)
+    if known.discovered and seen.verdict is Verdict.PASS and seen.check not in state.memory.proven:
+        names = tuple(sorted({*state.memory.proven, seen.check}))
+        state = replace(state, memory=replace(state.memory, proven=names))
+    state = replace(state, checks={**state.checks, seen.check: check})
+    return state, reports + more + still_more
 
 
-def _changes(seen: Observation, before: Health, after: Health) -> tuple[Report, ...]:
-    if before.up == after.up:
-        return ()
-    name, level = ("check.up", "info") if after.up else ("check.down", "warning")
+def _silences(before: CheckState, event: Observed) -> int:
+    """Count the runs in a row that the present incarnation left without any answer."""
+    counted = before.silences if before.incarnation == event.incarnation else 0
+    match event.observation.verdict:
+        case Verdict.UNKNOWN:
+            return counted
+        case Verdict.FAIL if event.observation.code in SILENT:
+            return counted + 1
+        case _:
+            return 0
+
+
+def _suspicion_over(state: State, event: Observed) -> State:
+    """A worker that was asked after it was seen stuck, and answered, is not stopped."""
+    since_s = state.stuck_since_s
+    if since_s is None or event.begun_s < since_s or not spoke(event.observation):
+        return state
+    return replace(state, stuck_since_s=None)
+
+
+def _health(
+    state: State, known: CheckPolicy, before: CheckState, event: Observed, now_s: float
+) -> Health:
+    """Count one more result, unless it says nothing of the check.
+
+    Silence while HAProxy is full is no failure of a frontend. The first pass of a new incarnation
+    makes up for what another one failed.
+    """
+    seen = event.observation
+    if seen.code in SILENT and saturated(state, now_s):
+        return before.health
+    new = seen.scope in _OF_AN_INCARNATION and before.answered_incarnation < event.incarnation
+    if new and seen.verdict is Verdict.PASS:
+        return Health.fresh(known.rise, known.fall)
+    return before.health.after(seen.verdict)
+
+
+def _untold(state: State, seen: Observation) -> bool:
+    """Tell whether a change needs no line: it has another one, or HAProxy is dead anyway."""
+    if seen.scope in _OF_AN_INCARNATION:
+        return not alive(state)
+    return seen.scope in _SPOKEN_FOR
+
+
+def _change(seen: Observation, *, up: bool) -> Report:
+    name, level = ("check.up", "info") if up else ("check.down", "warning")
     fields = (
         ("check", seen.check),
         ("scope", seen.scope.value),
@@ -108,104 +165,48 @@ def _changes(seen: Observation, before: Health, after: Health) -> tuple[Report, 
         ("last_chk", seen.detail),
         ("check_duration_ms", round(seen.duration_ms, 1)),
     )
-    return (Report(name=name, level=level, fields=fields),)
+    return Report(name=name, level=level, fields=fields)
 
 
-def _unknown_since(before: CheckState, seen: Observation, now_s: float) -> float | None:
-    if seen.verdict is not Verdict.UNKNOWN:
-        return None
-    return now_s if before.unknown_since_s is None else before.unknown_since_s
-
-
-def _unknown_report(before: CheckState, check: CheckState, now_s: float) -> tuple[Report, ...]:
-    """Report a long run of UNKNOWN once, when it crosses UNKNOWN_REPORT_S."""
-    since_s = check.unknown_since_s
-    if since_s is None or now_s - since_s < UNKNOWN_REPORT_S:
-        return ()
-    if before.last_begun_s - since_s >= UNKNOWN_REPORT_S:
-        return ()
+def _unknown(
+    before: CheckState, check: CheckState, now_s: float
+) -> tuple[CheckState, tuple[Report, ...]]:
+    """Report a long run of UNKNOWN once, and its end."""
     fields = (("check", check.last.check), ("reason", check.last.detail))
-    return (Report(name="check.unknown", level="warning", fields=fields),)
+    if check.last.verdict is not Verdict.UNKNOWN:
+        over = Report(name="check.known_again", level="info", fields=fields)
+        return check, (over,) if before.unknown_reported else ()
+    since_s = now_s if before.unknown_since_s is None else before.unknown_since_s
+    long = now_s - since_s >= UNKNOWN_REPORT_S
+    check = replace(check, unknown_since_s=since_s, unknown_reported=long)
+    report = Report(name="check.unknown", level="warning", fields=fields)
+    return check, (report,) if long and not before.unknown_reported else ()
 
 
-def _view(state: State, seen: Observation, now_s: float) -> Absorbed:
-    """Take in what the check saw beyond its verdict."""
-    match seen.view:
-        case ProcessView():
-            return _process(state, seen.view, now_s)
-        case RuntimeView():
-            return _runtime(state, seen.view, now_s)
-        case ConfigurationView():
-            return _configuration(state, seen.view)
-        case tuple():
-            return replace(state, pools=seen.view), ()
-        case _:
-            return state, ()
+def _certificate(before: CheckState, check: CheckState) -> tuple[CheckState, tuple[Report, ...]]:
+    """Report once that a certificate ends soon; a probe that saw none changes nothing."""
+    view = check.last.view
+    if not isinstance(view, ProbeView) or view.certificate_left_s is None:
+        return replace(check, expiring=before.expiring), ()
+    check = replace(check, expiring=view.expiring)
+    if before.expiring or not view.expiring:
+        return check, ()
+    left_days = round(view.certificate_left_s / 86400, 1)
+    fields = (("check", check.last.check), ("left_days", left_days))
+    return check, (Report(name="certificate.expiring", level="warning", fields=fields),)
 
 
-def _process(state: State, view: ProcessView, now_s: float) -> Absorbed:
-    worker = view.instance.worker if view.instance else None
-    stuck = worker is not None and worker in view.stuck
-    stuck_since_s = (state.stuck_since_s or now_s) if stuck else None
-    incarnation = state.incarnation
-    last = state.instance.worker if state.instance else None
-    reports: tuple[Report, ...] = ()
-    if worker is not None and worker != last:
-        incarnation += 1
-        reports = (
-            Report(
-                name="haproxy.seen" if last is None else "haproxy.reloaded",
-                level="info",
-                fields=(("worker_pid", worker.pid), ("incarnation", incarnation)),
-            ),
-        )
-    state = replace(
+# --- services -------------------------------------------------------------------------------------
+
+
+def _keepalived_seen(state: State, service: ServiceState, now_s: float) -> State:
+    return replace(
         state,
-        instance=view.instance,
-        incarnation=incarnation,
-        process_seen_s=now_s,
-        stuck_since_s=stuck_since_s,
-        unproven=state.unproven and incarnation == state.incarnation,
+        keepalived=service,
+        keepalived_stale=False,
+        keepalived_asked_s=None,
+        keepalived_heard_s=now_s,
     )
-    return state, reports
-
-
-def _runtime(state: State, view: RuntimeView, now_s: float) -> Absorbed:
-    state = replace(state, runtime=view)
-    if not view.saturated:
-        return state, ()
-    first = state.saturated_s is None
-    report = Report(
-        name="haproxy.saturated",
-        level="warning",
-        fields=(
-            ("reason", view.saturated),
-            ("curr_conns", view.curr_conns),
-            ("maxconn", view.maxconn),
-        ),
-    )
-    return replace(state, saturated_s=now_s), (report,) if first else ()
-
-
-def _saturation_over(state: State, now_s: float) -> Absorbed:
-    if state.saturated_s is None or saturated(state, now_s):
-        return state, ()
-    return replace(state, saturated_s=None), (Report(name="haproxy.unsaturated", level="info"),)
-
-
-def _configuration(state: State, view: ConfigurationView) -> Absorbed:
-    was_valid = state.configuration is None or state.configuration.valid
-    state = replace(state, configuration=view)
-    if was_valid == view.valid:
-        return state, ()
-    if view.valid:
-        return state, (Report(name="configuration.valid", level="info"),)
-    report = Report(
-        name="configuration.invalid",
-        level="error" if alive(state) else "critical",
-        fields=(("reason", view.error), ("files", " ".join(view.files))),
-    )
-    return state, (report,)
 
 
 def _finished(policy: Policy, state: State, event: Finished, now_s: float) -> Absorbed:
@@ -214,48 +215,68 @@ def _finished(policy: Policy, state: State, event: Finished, now_s: float) -> Ab
     if not event.ok:
         fields = (("action", type(event.action).__name__), ("reason", event.detail))
         reports = (Report(name="action.failed", level="error", fields=fields),)
-    if state.keepalived_in_flight == event.action:
-        state, more = _keepalived_finished(policy, state, event, now_s)
-        return state, reports + more
+    match event.action:
+        case StopKeepalived() | StartKeepalived() if state.keepalived_in_flight == event.action:
+            state, more = _keepalived_finished(policy, state, event.action, now_s, ok=event.ok)
+            return state, reports + more
+        case _:
+            pass
     if state.in_flight != event.action:
         return state, reports
     state = replace(state, in_flight=None)
+    if isinstance(event.action, KillHaproxy) and event.ok:
+        return replace(state, orphans={}), (_killed(state, event.action),)
     if isinstance(event.action, RestartHaproxy) and state.phase is Phase.MENDING:
-        state = replace(state, verify_by_s=now_s + policy.verify_s, unproven=not event.ok)
+        failed = "" if event.ok else event.detail or "no reason was given"
+        state = replace(state, verify_by_s=now_s + policy.verify_s, start_failed=failed)
     return state, reports
 
 
-def _keepalived_finished(policy: Policy, state: State, event: Finished, now_s: float) -> Absorbed:
+def _killed(state: State, action: KillHaproxy) -> Report:
+    orphans = all(proc in state.orphans for proc in action.procs)
+    pids = " ".join(str(proc.pid) for proc in action.procs)
+    return Report(
+        name="haproxy.orphan_killed" if orphans else "haproxy.killed",
+        level="warning",
+        fields=(("pids", pids), ("reason", action.reason)),
+    )
+
+
+def _keepalived_finished(
+    policy: Policy,
+    state: State,
+    action: StopKeepalived | StartKeepalived,
+    now_s: float,
+    *,
+    ok: bool,
+) -> Absorbed:
     """A failed stop leaves Memory.keepalived_stopped set: it may have happened all the same."""
-    state = replace(state, keepalived_in_flight=None)
-    if not event.ok:
+    state = replace(state, keepalived_in_flight=None, keepalived_stale=True)
+    if not ok:
         return replace(state, keepalived_retry_s=now_s + policy.backoff_max_s), ()
     state = replace(state, keepalived_retry_s=None)
-    if isinstance(event.action, StopKeepalived):
-        return state, (Report(name="keepalived.stopped", level="critical"),)
+    fields = (("reason", action.reason),)
+    if isinstance(action, StopKeepalived):
+        return state, (Report(name="keepalived.stopped", level="critical", fields=fields),)
     memory = replace(state.memory, keepalived_stopped=False)
-    return replace(state, memory=memory), (Report(name="keepalived.started", level="info"),)
+    started = Report(name="keepalived.started", level="info", fields=fields)
+    return replace(state, memory=memory), (started,)
 
 
-def _hook(policy: Policy, state: State, age_s: float | None) -> Absorbed:
-    """Notice when keepalived stops calling the hook: then nobody is listening to us.
+def _hook(policy: Policy, state: State, age_s: float | None, now_s: float) -> Absorbed:
+    """Notice when keepalived does not call the hook: then nobody is listening to us.
 
-    keepalived takes a hook that it cannot execute for a success, so silence is the only sign.
+    keepalived takes a hook that it cannot execute for a success, so silence is the only sign. One
+    that never called is missed only while keepalived is known to run: it may not be there at all.
     """
-    silent = (
-        age_s is not None
-        and policy.call_within_s > 0
-        and age_s > policy.call_within_s
-        and not state.memory.keepalived_stopped
-    )
+    waited_s = now_s - (now_s if state.started_s is None else state.started_s)
+    silent_s = age_s if age_s is not None else waited_s if runs(state.keepalived) else 0.0
+    silent = 0 < policy.call_within_s < silent_s and not state.memory.keepalived_stopped
     if silent == state.hook_silent:
         return state, ()
     state = replace(state, hook_silent=silent)
     if not silent:
         return state, (Report(name="hook.called_again", level="info"),)
-    fields = (("age_s", round(age_s or 0.0, 1)),)
-    return state, (Report(name="hook.not_called", level="error", fields=fields),)
-
-
-def _without(state: State, name: str) -> dict[str, CheckState]:
-    return {key: check for key, check in state.checks.items() if key != name}
+    age = "never" if age_s is None else round(age_s, 1)
+    report = Report(name="hook.not_called", level="error", fields=(("last_call_age_s", age),))
+    return replace(state, keepalived_stale=True), (report,)

@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Final
 
 from sentinel.core.state import CheckState, Phase, Policy, Standing, State
-from sentinel.model import SILENT, Code, Proc, Scope, Verdict
+from sentinel.model import SILENT, Code, Observation, Proc, Scope, Verdict
 
 #: A process check older than this proves nothing: the lease is left to run out.
 PROCESS_STALE_S: Final = 5.0
-#: Saturation explains probe failures this long after it was last seen: a probe that ends now may
-#: have begun while the queue was full.
-SATURATION_MEMORY_S: Final = 10.0
-#: Without a runtime API or a probe to ask, a stopped worker is believed hung after this long.
-STUCK_ALONE_S: Final = 2.0
+#: Saturation explains silent probes this long after it was last seen: one that ends now may have
+#: begun while the queue was full, and a busy HAProxy may leave a question or two unanswered.
+SATURATION_MEMORY_S: Final = 5.0
+#: So many silent answers in a row, of the runtime API and of every frontend, are a hang; one
+#: answer among them is life, however slow.
+SILENCES_MIN: Final = 3
+#: A worker that is stopped for this long is hung, whoever may still be waiting for its answer.
+STUCK_ALONE_S: Final = 5.0
+#: Answers of the kernel: it completes and refuses connects for a dead listener as for a living one.
+_KERNEL: Final = frozenset({Code.L4OK, Code.L4CON})
+#: What only HAProxy itself can have said to a probe, be it unwanted.
+_SAID: Final = frozenset({Code.L6OK, Code.L6RSP, Code.L7OK, Code.L7STS, Code.L7RSP})
+_CONNECTED: Final = frozenset({Code.L6TOUT, Code.L7TOUT})
 
 
 def alive(state: State) -> bool:
@@ -26,6 +34,14 @@ def saturated(state: State, now_s: float) -> bool:
     return state.saturated_s is not None and now_s - state.saturated_s < SATURATION_MEMORY_S
 
 
+# --- what the checks of the present incarnation say -----------------------------------------------
+
+
+def of_scope(policy: Policy, *scopes: Scope) -> tuple[str, ...]:
+    """Return the names of the checks of these scopes."""
+    return tuple(name for name, known in policy.checks.items() if known.scope in scopes)
+
+
 def counts(policy: Policy, state: State, name: str) -> bool:
     """Tell whether this check's failures may move anything (see CheckPolicy.discovered)."""
     known = policy.checks.get(name)
@@ -33,75 +49,113 @@ def counts(policy: Policy, state: State, name: str) -> bool:
 
 
 def expected(policy: Policy, state: State) -> tuple[str, ...]:
-    """Return the checks that a living HAProxy must answer: the runtime API and the frontends."""
+    """Return the checks that a living HAProxy must answer: runtime API and yielding frontends."""
     return tuple(
         name
-        for name, known in policy.checks.items()
-        if known.scope in {Scope.RUNTIME, Scope.FRONTEND} and counts(policy, state, name)
+        for name in of_scope(policy, Scope.RUNTIME, Scope.FRONTEND)
+        if counts(policy, state, name)
+        and (policy.checks[name].scope is Scope.RUNTIME or policy.checks[name].yields)
     )
 
 
-def liveness(policy: Policy, state: State) -> dict[str, CheckState]:
-    """Return the expected checks that have run, with what they know."""
-    return {name: state.checks[name] for name in expected(policy, state) if name in state.checks}
+def asked(policy: Policy, state: State, *scopes: Scope) -> dict[str, CheckState]:
+    """Return the checks of these scopes that count and have asked the present incarnation."""
+    return {
+        name: state.checks[name]
+        for name in of_scope(policy, *scopes)
+        if counts(policy, state, name)
+        and name in state.checks
+        and state.checks[name].incarnation == state.incarnation
+    }
 
 
-def silent(policy: Policy, state: State) -> bool:
-    """Tell whether the runtime API and every frontend are DOWN by silence, with no other excuse.
+def answered(seen: Observation) -> bool:
+    """The check is content, or has an unwanted status, which is the backends' business."""
+    if seen.verdict is Verdict.PASS:
+        return True
+    return seen.scope is Scope.FRONTEND and seen.code is Code.L7STS
 
-    A bare TCP connect proves nothing either way: the kernel completes it for a dead listener.
 
-    A full HAProxy also lets probes time out, but its runtime API answers; so without a runtime
-    API silence alone proves nothing, and the node yields without killing anything.
+def spoke(seen: Observation) -> bool:
+    """HAProxy itself answered, not the kernel in its place; of the runtime API only a pass counts.
+
+    The runtime API may be answered by a worker before a reload, and then fails.
     """
-    checks = [c for c in liveness(policy, state).values() if c.last.code is not Code.L4OK]
-    scopes = {check.last.scope for check in checks}
-    return scopes == {Scope.RUNTIME, Scope.FRONTEND} and all(
-        not check.health.up and check.last.code in SILENT for check in checks
+    if seen.scope is Scope.FRONTEND:
+        return seen.code in _SAID
+    return seen.scope is Scope.RUNTIME and seen.verdict is Verdict.PASS
+
+
+# --- is it hung -----------------------------------------------------------------------------------
+
+
+def silent(policy: Policy, state: State, now_s: float) -> bool:
+    """Tell whether the runtime API and the frontends are silent, with no other excuse.
+
+    A full HAProxy also lets probes time out, but its runtime API answers; so without a runtime API
+    silence alone proves nothing: the node yields, and nothing is killed. A check that could not
+    look, and one that only the kernel answered, says nothing either way. A frontend that only
+    alerts accuses nobody, but its answer is life.
+    """
+    witnesses = {
+        name: check
+        for name, check in asked(policy, state, Scope.RUNTIME, Scope.FRONTEND).items()
+        if check.last.verdict is not Verdict.UNKNOWN and check.last.code not in _KERNEL
+    }
+    accusers = {policy.checks[name].scope for name in witnesses if name in expected(policy, state)}
+    return (
+        accusers == {Scope.RUNTIME, Scope.FRONTEND}
+        and not saturated(state, now_s)
+        and all(
+            check.last.code in SILENT
+            and check.silences >= max(SILENCES_MIN, policy.checks[name].fall)
+            for name, check in witnesses.items()
+        )
     )
 
 
 def hung(policy: Policy, state: State, now_s: float) -> str:
-    """Return why HAProxy, though alive, cannot answer; empty while it can."""
+    """Return why HAProxy, though alive, cannot answer; empty while it can.
+
+    Two looks at the process, stuck_s apart, must find it stuck: a busy worker may well be seen
+    once in uninterruptible sleep. An answer in between ends the suspicion (``absorb``).
+    """
     if not alive(state):
         return ""
-    if state.stuck_since_s is not None and now_s - state.stuck_since_s >= policy.stuck_s:
-        answered = any(
-            check.answered_begun_s > state.stuck_since_s
-            for check in liveness(policy, state).values()
-        )
-        if not answered:
+    if state.stuck_since_s is not None and state.process_seen_s is not None:
+        seen_for_s = state.process_seen_s - state.stuck_since_s
+        if seen_for_s > 0 and seen_for_s >= policy.stuck_s:
             return "worker is stopped and does not answer"
-    if silent(policy, state):
+    if silent(policy, state, now_s):
         return "runtime API and frontends are silent"
     return ""
 
 
 def hang_confirmed(policy: Policy, state: State, now_s: float) -> bool:
-    """Tell whether two witnesses agree: the process state and a silent answer, or all checks."""
-    if silent(policy, state):
+    """Tell whether a second witness agrees with the state of the process, or all checks do."""
+    if silent(policy, state, now_s):
         return True
     since_s = state.stuck_since_s
     if since_s is None:
         return False
-    asked = [c for c in liveness(policy, state).values() if c.last_begun_s > since_s]
-    if not liveness(policy, state):
-        return now_s - since_s >= STUCK_ALONE_S
-    return any(c.last.verdict is Verdict.FAIL and c.last.code in SILENT for c in asked)
+    return now_s - since_s >= STUCK_ALONE_S or any(
+        state.checks[name].last.code in SILENT and state.checks[name].last_begun_s >= since_s
+        for name in expected(policy, state)
+        if name in state.checks
+    )
 
 
 def condemned(state: State) -> tuple[Proc, ...]:
-    """Return the processes to kill to end a hung HAProxy: its worker, and whatever is stuck."""
-    if state.instance is None or state.instance.worker is None:
-        return ()
-    process = state.checks.get("process")
-    view = process.last.view if process is not None else None
-    stuck: tuple[Proc, ...] = getattr(view, "stuck", ())
-    return tuple(dict.fromkeys((state.instance.worker, *stuck)))
+    """Return the processes to kill to end this HAProxy: its worker, and whatever is stuck."""
+    worker = state.instance.worker if state.instance is not None else None
+    return tuple(dict.fromkeys((*((worker,) if worker else ()), *state.stuck)))
 
 
-def proven_again(policy: Policy, state: State, now_s: float) -> bool:
-    """Tell whether the newest incarnation has answered every expected check.
+# --- does it serve --------------------------------------------------------------------------------
+
+
+def proven(policy: Policy, state: State, now_s: float) -> bool:
+    """Tell whether the present incarnation has answered every expected check.
 
     A full HAProxy counts as started when its runtime API answers.
     """
@@ -110,35 +164,65 @@ def proven_again(policy: Policy, state: State, now_s: float) -> bool:
     waiting = waiting_for(policy, state)
     if not waiting:
         return True
-    runtime = state.checks.get("runtime")
-    runtime_answers = runtime is not None and runtime.passed_incarnation == state.incarnation
     return (
-        runtime_answers
-        and saturated(state, now_s)
+        saturated(state, now_s)
+        and not set(waiting) & set(of_scope(policy, Scope.RUNTIME))
         and all(n in state.checks and state.checks[n].last.code in SILENT for n in waiting)
     )
 
 
 def waiting_for(policy: Policy, state: State) -> tuple[str, ...]:
-    """Return the expected checks that the newest incarnation has not answered yet.
+    """Return the expected checks that the present incarnation has not answered yet.
 
-    One that says UNKNOWN cannot be waited for: its socket may be gone from the configuration.
+    One that could not look cannot be waited for: its socket may be gone from the configuration.
     """
     waiting = []
     for name in expected(policy, state):
         check = state.checks.get(name)
-        if check is None:
+        if check is None or check.incarnation != state.incarnation:
             waiting.append(name)
-        elif check.last.verdict is Verdict.UNKNOWN:
+        elif check.answered_incarnation == state.incarnation:
             continue
-        elif check.passed_incarnation != state.incarnation:
+        elif check.last.verdict is not Verdict.UNKNOWN:
             waiting.append(name)
     return tuple(waiting)
 
 
-def answered(verdict: Verdict, code: Code) -> bool:
-    """HAProxy itself answered, be it with an unwanted status: that is the backends' business."""
-    return verdict is Verdict.PASS or (verdict is Verdict.FAIL and code is Code.L7STS)
+def lives(policy: Policy, state: State) -> bool:
+    """Tell whether a HAProxy that has not proved itself may yet be no failed start.
+
+    One that answers anything at all is not mended by another restart: what it lacks is up to its
+    configuration or to the backends. Without a runtime API a probe that connected is taken for
+    life, because backends that hang look the same.
+    """
+    if not alive(state) or state.stuck_since_s is not None:
+        return False
+    checks = asked(policy, state, Scope.RUNTIME, Scope.FRONTEND)
+    if any(spoke(check.last) for check in checks.values()):
+        return True
+    if any(
+        check.last.scope is Scope.RUNTIME and check.last.verdict is Verdict.FAIL
+        for check in checks.values()
+    ):
+        return False
+    return any(check.last.code in _CONNECTED for check in checks.values())
+
+
+def failing(policy: Policy, state: State, now_s: float) -> str:
+    """Return why a living HAProxy is not worth the VIP: a check that yields is DOWN; else empty."""
+    for name, check in state.checks.items():
+        known = policy.checks.get(name)
+        if known is None or not known.yields or check.health.up:
+            continue
+        excused = check.last.code in SILENT and saturated(state, now_s)
+        if counts(policy, state, name) and not excused:
+            return f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip()
+    waiting = waiting_for(policy, state) if state.unproven else ()
+    missing = [name for name in waiting if policy.checks[name].yields]
+    return f"{', '.join(missing)} has not answered since the start" if missing else ""
+
+
+# --- may it be restarted --------------------------------------------------------------------------
 
 
 def restarts_left(policy: Policy, state: State, now_s: float) -> int:
@@ -151,27 +235,35 @@ def restarts_in_window(policy: Policy, state: State, now_s: float) -> tuple[floa
     return tuple(at_s for at_s in state.memory.restarts if now_s - at_s < policy.restart_window_s)
 
 
+def configuration_rechecked(policy: Policy, state: State) -> bool:
+    """The configuration was judged after HAProxy was found dead."""
+    names = of_scope(policy, Scope.CONFIGURATION)
+    return all(
+        name in state.checks and state.checks[name].last_begun_s >= state.phase_since_s
+        for name in names
+    )
+
+
+def paid(policy: Policy, state: State, now_s: float) -> bool:
+    """Tell whether the kill of a hung worker has already paid for the restart that follows it."""
+    return state.killed_s in restarts_in_window(policy, state, now_s)
+
+
 def why_not_restart(policy: Policy, state: State, now_s: float) -> str:
     """Return why HAProxy must not be restarted now; empty when it may be (backoff aside)."""
     if state.configuration is not None and not state.configuration.valid:
         return f"configuration is invalid: {state.configuration.error}"
-    if restarts_left(policy, state, now_s) <= 0:
+    if not paid(policy, state, now_s) and restarts_left(policy, state, now_s) <= 0:
         return f"restart budget is spent: {policy.restart_budget} in {policy.restart_window_s:g} s"
     return ""
 
 
-def failing(policy: Policy, state: State, now_s: float) -> str:
-    """Return why a living HAProxy is not worth the VIP: a check that yields is DOWN; else empty."""
-    for name, check in state.checks.items():
-        known = policy.checks.get(name)
-        if known is None or not known.yields or check.health.up:
-            continue
-        if not counts(policy, state, name):
-            continue
-        if check.last.code in SILENT and saturated(state, now_s):
-            continue
-        return f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip()
-    return ""
+def backed_off(policy: Policy, state: State, now_s: float) -> bool:
+    """Tell whether the pause after the last attempt is over."""
+    return paid(policy, state, now_s) or now_s >= state.memory.next_attempt_s
+
+
+# --- what keepalived is told ----------------------------------------------------------------------
 
 
 def standing(policy: Policy, state: State, now_s: float) -> Standing | None:

@@ -17,6 +17,7 @@ from sentinel.model import (
     Instance,
     Observation,
     PoolView,
+    Proc,
     RuntimeView,
     Scope,
     ServiceState,
@@ -127,9 +128,13 @@ class CheckState:
     last: Observation
     last_begun_s: float
     changed_s: float
-    passed_incarnation: int = 0  # the newest incarnation that answered
-    answered_begun_s: float = -1.0  # the last run that HAProxy itself answered, not the kernel
+    told_up: bool = True  # what was reported last
+    incarnation: int = 0  # the one that the last run asked
+    answered_incarnation: int = 0  # the newest one that answered
+    silences: int = 0  # runs in a row that this incarnation left without any answer
     unknown_since_s: float | None = None
+    unknown_reported: bool = False
+    expiring: bool = False  # the last certificate seen ends soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +153,7 @@ class Memory:
 class State:
     """Everything the next decision rests on."""
 
+    started_s: float | None = None  # the first step of this run of sentinel
     phase: Phase = Phase.LEARNING
     phase_since_s: float = 0.0
     previous: Phase = Phase.LEARNING
@@ -158,7 +164,11 @@ class State:
     incarnation: int = 0
     instance: Instance | None = None
     process_seen_s: float | None = None
-    stuck_since_s: float | None = None
+    stuck: tuple[Proc, ...] = ()
+    stuck_since_s: float | None = None  # the worker has been stuck, and has not answered, since
+    orphans: Mapping[Proc, float] = field(default_factory=dict)  # seen on our listeners, since when
+    orphans_killed_s: float | None = None
+    listeners_seen_s: float = -1.0
     checks: Mapping[str, CheckState] = field(default_factory=dict)
     configuration: ConfigurationView | None = None
     runtime: RuntimeView | None = None
@@ -168,20 +178,26 @@ class State:
     # the service manager's opinion, and when it was last asked
     haproxy: ServiceState | None = None
     haproxy_seen_s: float = -1.0  # when the question was asked that this answers
-    haproxy_heard_s: float = -1.0  # when the answer came
+    haproxy_heard_s: float = -1.0  # when the last answer came that said anything
     haproxy_asked_s: float = -1.0
     keepalived: ServiceState | None = None
-    keepalived_asked_s: float = -1.0
+    keepalived_stale: bool = True  # something has happened since it was looked at
+    keepalived_asked_s: float | None = None  # a look is under way since
+    keepalived_heard_s: float = -1.0
 
     # what is under way: at most one action on each of the two services
     in_flight: Action | None = None
     keepalived_in_flight: Action | None = None
     keepalived_retry_s: float | None = None  # an action on keepalived failed: when to try again
-    verify_by_s: float | None = None
-    attempted_incarnation: int = 0
-    unproven: bool = False  # the newest incarnation failed to prove itself in time
+
+    # the present outage
     down_since_s: float | None = None
-    killed_s: float | None = None
+    killed_s: float | None = None  # a hung worker was killed; that paid for the next restart
+    attempted_incarnation: int = 0  # the one before the start that is to be proved
+    verify_by_s: float | None = None
+    start_failed: str = ""  # what the service manager said of a start that failed
+    unproven: bool = False  # the present incarnation did not prove itself in time
+    failure: str = ""  # the last failure reported, so that it is reported once
     healthy_since_s: float = 0.0
     hook_silent: bool = False
 
