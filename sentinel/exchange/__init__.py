@@ -21,7 +21,6 @@ import errno
 import os
 import ssl
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -35,10 +34,7 @@ from sentinel.exchange.tls import Secure, Tls
 from sentinel.model import Code, Verdict
 
 if TYPE_CHECKING:
-    import socket
-
     from sentinel.address import Address
-    from sentinel.exchange.endpoint import Endpoint
     from sentinel.exchange.http import Stream
 
 __all__ = ["Request", "Result", "Target", "Tls", "authority", "exchange"]
@@ -140,7 +136,7 @@ async def _run(target: Target, request: Request | None, course: _Course) -> tupl
     context = target.tls.context() if target.tls else None
     endpoints = await resolve(target.address)
     course.enter(_Phase.CONNECT)
-    with await _connect_to_one(endpoints) as sock:
+    with await connect(endpoints) as sock:
         stream: Plain | Secure = Plain(sock)
         if header := proxyprotocol.header(target.proxy_protocol, sock):
             await stream.send(header)
@@ -158,15 +154,6 @@ async def _run(target: Target, request: Request | None, course: _Course) -> tupl
             code, detail = await _ask(stream, request, course)
             course.response_ms = course.lap_ms()
         return code, detail
-
-
-async def _connect_to_one(endpoints: list[Endpoint]) -> socket.socket:
-    """Return a socket connected to the first endpoint that takes it; raises OSError."""
-    *first, last = endpoints
-    for endpoint in first:
-        with suppress(OSError):
-            return await connect(endpoint)
-    return await connect(last)
 
 
 async def _ask(stream: Stream, request: Request, course: _Course) -> tuple[Code, str]:
@@ -191,7 +178,8 @@ def _tls_reason(error: ssl.SSLError) -> str:
     """Return OpenSSL's reason in words, without its file names and line numbers."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate refused: {error.verify_message}"
-    return (error.reason or str(error)).replace("_", " ").lower()
+    reason = getattr(error, "reason", None)  # only OpenSSL's own errors have one
+    return reason.replace("_", " ").lower() if reason else str(error)
 
 
 @dataclass(slots=True)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sentinel.exchange.endpoint import Endpoint, SocketAddress
 
 READ_BYTES: Final = 16 * 1024
@@ -20,8 +23,19 @@ _RST_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _BACKLOG_RETRY_S: Final = 0.02
 
 
-async def connect(endpoint: Endpoint) -> socket.socket:
-    """Return a connected socket, the caller's to close; raises OSError."""
+async def connect(endpoints: Sequence[Endpoint]) -> socket.socket:
+    """Return a socket connected to the first endpoint that takes it; the caller closes it.
+
+    Raises OSError, that of the last endpoint when none takes it.
+    """
+    *first, last = endpoints
+    for endpoint in first:
+        with suppress(OSError):
+            return await _connect(endpoint)
+    return await _connect(last)
+
+
+async def _connect(endpoint: Endpoint) -> socket.socket:
     family, address = endpoint
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

@@ -127,7 +127,9 @@ class Secure:
         records = await self._plain.receive()
         self._received_bytes += len(records)
         if self._received_bytes > RECEIVED_MAX_BYTES:
-            raise ssl.SSLError(f"more than {RECEIVED_MAX_BYTES} bytes of TLS records")
+            raise ssl.SSLError(
+                ssl.SSL_ERROR_SSL, f"more than {RECEIVED_MAX_BYTES} bytes of TLS records"
+            )
         if records:
             self._incoming.write(records)
         else:

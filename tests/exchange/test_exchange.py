@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from certificates import Certificate, issue
-from haproxies import free_port
+from haproxies import free_port, wait_until
 from servers import Behaviour, Connection, answering, serving, tls_context
 
 from sentinel.address import read_address
@@ -132,8 +132,8 @@ async def test_a_unix_backlog_that_clears_in_time_is_waited_for(tmp_path: Path) 
     assert result.code is Code.L4OK
 
 
-async def test_the_next_address_of_a_name_is_tried() -> None:
-    """The name localhost is ::1 and 127.0.0.1; only the latter is served."""
+async def test_a_name_is_as_good_as_its_address() -> None:
+    """A resolver is asked where there is a name; the hosts file knows localhost."""
     with serving(Connection.hold) as address:
         result = await knock(address.replace("127.0.0.1", "localhost"))
     assert result.code is Code.L4OK
@@ -206,6 +206,12 @@ def _endless_hello(connection: Connection) -> None:
     connection.flood(b"\x16\x03\x03\x3f\x00" + bytes(0x3F00))
 
 
+def _endless_requests_for_a_hello(connection: Connection) -> None:
+    """OpenSSL passes over HelloRequests while it waits for the ServerHello (RFC 5246, 7.4.1.1)."""
+    connection.sock.recv(4096)
+    connection.flood(b"\x16\x03\x03\x00\x04\x00\x00\x00\x00" * 400)
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -215,8 +221,9 @@ def _endless_hello(connection: Connection) -> None:
         _saying(OK),
         _saying(b"SSH-2.0-x\r\n"),
         _endless_hello,
+        _endless_requests_for_a_hello,
     ],
-    ids=["closes", "resets", "alert", "speaks HTTP", "speaks SSH", "endless hello"],
+    ids=["closes", "resets", "alert", "speaks HTTP", "speaks SSH", "endless hello", "never begins"],
 )
 async def test_a_handshake_that_fails_is_l6rsp(behaviour: Behaviour) -> None:
     """Whatever comes instead of TLS: layer 6, and the reason is told."""
@@ -417,6 +424,14 @@ async def test_an_answer_that_is_no_http_is_l7rsp(behaviour: Behaviour) -> None:
     assert 0 < len(result.detail) <= 200
 
 
+async def test_an_answer_that_never_began_is_told_from_one_cut_short() -> None:
+    """How much came before the end is the first thing one asks."""
+    with serving(answering(b"")) as address:
+        assert (await ask(address)).detail == "closed after 0 bytes, before an answer"
+    with serving(_half) as address:
+        assert (await ask(address)).detail == "closed after 27 bytes, before an answer"
+
+
 async def test_plain_http_to_a_tls_port_is_l7rsp(good: Certificate) -> None:
     """The server closes, or answers with an alert; neither is HTTP."""
     with serving(Connection.hold, tls=tls_context(good.file)) as address:
@@ -585,6 +600,7 @@ async def test_a_connection_ends_with_a_reset() -> None:
 
     with serving(behave) as address:
         assert (await knock(address)).code is Code.L4OK
+        wait_until(lambda: ends, "the server sees the end")
     assert ends == [True]
 
 

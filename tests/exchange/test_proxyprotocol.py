@@ -10,14 +10,17 @@ from sentinel.config import ProxyProtocol
 from sentinel.exchange.proxyprotocol import header
 
 
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", "TCP4"), ("::1", "TCP6")])
-def test_version_1_names_the_connection_itself(host: str, family: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "source", "family"),
+    [("127.0.0.1", "127.0.0.2", "TCP4"), ("::1", "::1", "TCP6")],
+)
+def test_version_1_names_the_connection_itself(target: str, source: str, family: str) -> None:
     """Section 2.1: a health check sends getsockname() and getpeername()."""
-    with socket.create_server((host, 0), family=_family(host)) as listener:
-        target_port = listener.getsockname()[1]
-        with socket.create_connection((host, target_port)) as sock:
-            source_port = sock.getsockname()[1]
-            expected = f"PROXY {family} {host} {host} {source_port} {target_port}\r\n"
+    with socket.create_server((target, 0), family=_family(target)) as listener:
+        to_port = listener.getsockname()[1]
+        with socket.create_connection((target, to_port), source_address=(source, 0)) as sock:
+            from_port = sock.getsockname()[1]
+            expected = f"PROXY {family} {source} {target} {from_port} {to_port}\r\n"
             assert header(ProxyProtocol.V1, sock) == expected.encode()
 
 
