@@ -109,7 +109,11 @@ class ProcessCheck:
         instance = Instance(
             master=master.proc if master else None,
             worker=worker.proc if worker else None,
-            old=tuple(watch.proc for watch, _ in (*former, *members) if watch is not worker),
+            old=tuple(
+                watch.proc
+                for watch, _ in (*former, *members)
+                if worker is None or watch.proc != worker.proc
+            ),
         )
         stuck = {
             watch.proc: _STUCK[state]
