@@ -29,7 +29,7 @@ from sentinel.config import ProxyProtocol
 from sentinel.exchange import proxyprotocol
 from sentinel.exchange.endpoint import authority, resolve
 from sentinel.exchange.http import Conversation, Malformed, Request
-from sentinel.exchange.tcp import Plain, connect
+from sentinel.exchange.tcp import Plain, connect_to_first
 from sentinel.exchange.tls import Secure, Tls
 from sentinel.model import Code, Verdict
 
@@ -136,7 +136,7 @@ async def _run(target: Target, request: Request | None, course: _Course) -> tupl
     context = target.tls.context() if target.tls else None
     endpoints = await resolve(target.address)
     course.enter(_Phase.CONNECT)
-    with await connect(endpoints) as sock:
+    with await connect_to_first(endpoints) as sock:
         stream: Plain | Secure = Plain(sock)
         if header := proxyprotocol.header(target.proxy_protocol, sock):
             await stream.send(header)

@@ -23,19 +23,17 @@ _RST_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _BACKLOG_RETRY_S: Final = 0.02
 
 
-async def connect(endpoints: Sequence[Endpoint]) -> socket.socket:
-    """Return a socket connected to the first endpoint that takes it; the caller closes it.
-
-    Raises OSError, that of the last endpoint when none takes it.
-    """
-    *first, last = endpoints
-    for endpoint in first:
+async def connect_to_first(endpoints: Sequence[Endpoint]) -> socket.socket:
+    """Connect to the first endpoint that takes it; raises the last one's OSError when none does."""
+    *others, last = endpoints
+    for endpoint in others:
         with suppress(OSError):
-            return await _connect(endpoint)
-    return await _connect(last)
+            return await connect(endpoint)
+    return await connect(last)
 
 
-async def _connect(endpoint: Endpoint) -> socket.socket:
+async def connect(endpoint: Endpoint) -> socket.socket:
+    """Return a connected socket, the caller's to close; raises OSError."""
     family, address = endpoint
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

@@ -11,7 +11,7 @@ from servers import Connection, serving
 
 from sentinel.address import read_address
 from sentinel.exchange.endpoint import resolve
-from sentinel.exchange.tcp import connect
+from sentinel.exchange.tcp import connect_to_first
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ async def test_the_next_address_is_tried_and_the_first_good_one_taken() -> None:
         good = (await resolve(read_address(one)))[0]
         spare = (await resolve(read_address(other)))[0]
         refusing = (socket.AF_INET6, ("::1", free_port("::1")))
-        with await connect([refusing, good, spare]) as sock:
+        with await connect_to_first([refusing, good, spare]) as sock:
             assert sock.getpeername() == good[1]
 
 
@@ -32,6 +32,6 @@ async def test_the_last_address_tells_why_none_was_good(tmp_path: Path) -> None:
     refusing = (socket.AF_INET, ("127.0.0.1", free_port()))
     missing = (socket.AF_UNIX, str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError):
-        await connect([refusing, missing])
+        await connect_to_first([refusing, missing])
     with pytest.raises(ConnectionRefusedError):
-        await connect([missing, refusing])
+        await connect_to_first([missing, refusing])
