@@ -9,8 +9,8 @@ Frontend probes and direct probes of servers are the same exchange, so it lives 
 - HAProxy allows min(``timeout connect``, ``inter``) for the connect and then ``timeout check`` for
   the rest. Here one deadline holds for everything, so that a check never takes longer than it says.
 - What fails on this node (no local port, no file descriptor, no permission, no such name, an
-  unreadable CA file) is SOCKERR: it says nothing about the other side. So is a deadline that passed
-  unseen because this process itself was held up (UNK).
+  unreadable CA file) is SOCKERR: it says nothing about the other side. Nor does a deadline that
+  passed unseen because this process itself was held up (UNK).
 - The world's faults come back as a Result; only our own mistakes are raised.
 """
 
