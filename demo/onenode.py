@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -79,6 +80,36 @@ target = "none"
 [status]
 socket = "{folder}/status.sock"
 """
+
+
+def pids_with(*words: str) -> list[int]:
+    """Return the processes whose command line has all these words."""
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                argv = (entry / "cmdline").read_bytes().split(b"\0")
+                if all(os.fsencode(word) in argv for word in words):
+                    pids.append(int(entry.name))
+    return pids
+
+
+def signal_haproxy(folder: Path, number: signal.Signals) -> None:
+    """Send a signal to every process of the HAProxy that runs *folder*'s haproxy.cfg."""
+    for pid in pids_with("-D", str(folder / "haproxy.cfg")):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def sweep(folder: Path) -> None:
+    """Wait for the end of the play, however it ends, and leave nothing of it behind."""
+    sys.stdin.buffer.read()
+    for pid in pids_with("run", str(folder / "sentinel.toml")):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while pids_with("-D", str(folder / "haproxy.cfg")):
+        signal_haproxy(folder, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class SceneFailedError(Exception):
@@ -171,22 +202,9 @@ class Stage:
         enough = len(self.client.good_s) + count
         await self.wait_until(lambda: len(self.client.good_s) >= enough)
 
-    def haproxy_pids(self) -> list[int]:
-        """Return the processes that run this stage's haproxy.cfg."""
-        pids = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                with suppress(OSError):
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                    if os.fsencode(self.folder / "haproxy.cfg") in words and b"-D" in words:
-                        pids.append(int(entry.name))
-        return pids
-
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to every process of this stage's HAProxy."""
-        for pid in self.haproxy_pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        signal_haproxy(self.folder, number)
 
     async def hook(self) -> int:
         """Run keepalived's hook as keepalived does; return its verdict."""
@@ -318,13 +336,30 @@ async def main(folder: Path) -> int:
             task.cancel()
         sentinel.terminate()
         await sentinel.wait()
-        stage.signal_all(signal.SIGKILL)
         for server in servers:
             server.close()
     stage.say("all faults ended as they should")
     return 0
 
 
+def perform() -> int:
+    """Play in a folder of its own, with a sweeper that outlives this process."""
+    folder = Path(tempfile.mkdtemp(prefix="sentinel-demo-"))
+    sweeper = subprocess.Popen(
+        [sys.executable, __file__, "--sweep", str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        return asyncio.run(main(folder))
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+    finally:
+        sweeper.communicate()
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="sentinel-demo-") as name:
-        sys.exit(asyncio.run(main(Path(name))))
+    if sys.argv[1:2] == ["--sweep"]:
+        sweep(Path(sys.argv[2]))
+    else:
+        sys.exit(perform())
