@@ -85,11 +85,12 @@ def _hung(policy: Policy, state: State, now_s: float) -> Turn:
         return moves.die(policy, state, now_s)
     if state.in_flight is not None:
         return state, ()
+    # between its kill and its end a process is no longer stuck, and its sockets are reset
+    if state.killed_s is not None and now_s - state.killed_s < policy.verify_s:
+        return state, ()
     if not evidence.hung(policy, state, now_s):
         return moves.recover(state, "HAProxy answers again", now_s)
     if state.killed_s is not None:
-        if now_s - state.killed_s < policy.verify_s:
-            return state, ()
         return moves.fail(state, "a hung worker cannot be killed", now_s)
     if not evidence.hang_confirmed(policy, state, now_s):
         return state, ()
