@@ -18,11 +18,15 @@ _WITH_VALUE: Final = frozenset("CfLmnNpSx") | {"cc"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """What a command line says: the ``-f`` files and directories, and the process model."""
+    """What a command line says: the ``-f`` files and directories, and the process model.
+
+    One that *checks_only* (-c) reads the same files as the HAProxy that serves, and never does.
+    """
 
     files: tuple[str, ...] = ()
     folder: str = ""  # -C: where relative files are looked for
     master_worker: bool = False
+    checks_only: bool = False
 
     def paths(self, cwd: str) -> tuple[str, ...]:
         """Return the files as absolute paths, for a process that was started in *cwd*."""
@@ -34,7 +38,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     """Read *argv*, the program's own name first."""
     files: list[str] = []
     folder = ""
-    master_worker = False
+    master_worker = checks_only = False
     words = iter(argv[1:])
     for word in words:
         option = word[1:]
@@ -48,4 +52,8 @@ def parse(argv: Sequence[str]) -> Arguments:
                 folder = value
         elif option in {"W", "Ws"}:
             master_worker = True
-    return Arguments(files=tuple(files), folder=folder, master_worker=master_worker)
+        elif option == "c":
+            checks_only = True
+    return Arguments(
+        files=tuple(files), folder=folder, master_worker=master_worker, checks_only=checks_only
+    )

@@ -46,7 +46,10 @@ class Identity:
         return program is None or Path(program.removesuffix(" (deleted)")).name in self._programs
 
     def is_ours(self, stat: Stat) -> bool:
-        """Tell whether this is a living process of our HAProxy, on this machine."""
+        """Tell whether this is a living process of our HAProxy, on this machine.
+
+        ``haproxy -c``, which reads our configuration and serves nobody, is none.
+        """
         pid = stat.proc.pid
         return self.is_haproxy(stat) and self._in_our_namespaces(pid) and self._runs_our_config(pid)
 
@@ -57,6 +60,8 @@ class Identity:
     def _runs_our_config(self, pid: int) -> bool:
         """Compare the ``-f`` arguments with our configuration files and directories."""
         given = arguments.parse(procfs.argv(pid))
+        if given.checks_only:
+            return False
         cwd, root = procfs.link(pid, "cwd"), procfs.link(pid, "root")
         if cwd is None or root not in {"/", None}:
             # It was changed by chroot or may not be read, and with it what relative names mean.

@@ -23,6 +23,8 @@ from sentinel.processes.arguments import Arguments, parse
         ),
         ("haproxy -S /run/master.sock,mode,600 -f a", Arguments(files=("a",))),
         ("haproxy -f", Arguments(files=("",))),
+        ("haproxy -c -q -f a", Arguments(files=("a",), checks_only=True)),
+        ("haproxy -f a -p -c", Arguments(files=("a",))),
     ],
 )
 def test_a_command_line_is_read(line: str, expected: Arguments) -> None:

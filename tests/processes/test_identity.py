@@ -7,9 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from haproxies import answering_config, free_port, start_haproxy, wait_until
 
+from sentinel.config import Haproxy
 from sentinel.processes import procfs
-from sentinel.processes.identity import Pidfile, read_pidfile, started_before
+from sentinel.processes.identity import Identity, Pidfile, read_pidfile, started_before
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +59,26 @@ def test_a_process_younger_than_its_pidfile_did_not_write_it() -> None:
     assert stat is not None
     assert started_before(stat, time.time())
     assert not started_before(stat, time.time() - 86400 * 365)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("flags", "ours"), [(("-c",), False), (("-c", "-q"), False), ((), True)])
+def test_a_configuration_check_is_no_haproxy_of_ours(
+    tmp_path: Path,
+    flags: tuple[str, ...],
+    ours: bool,  # noqa: FBT001  (a parameter of pytest's)
+) -> None:
+    """``haproxy -c`` of our own files, held up while it reads them, is never taken for a server."""
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(answering_config(free_port()))
+    os.mkfifo(tmp_path / "more.cfg")  # whoever reads it waits for somebody who writes
+    haproxy = start_haproxy(config, flags=(*flags, "-f", str(tmp_path / "more.cfg")))
+    try:
+        identity = Identity(Haproxy(config=(str(config),)))
+        wait_until(lambda: str(config) in procfs.argv(haproxy.process.pid), "haproxy executes")
+        stat = procfs.read_stat(haproxy.process.pid)
+        assert stat is not None
+        assert identity.is_haproxy(stat)
+        assert identity.is_ours(stat) is ours
+    finally:
+        haproxy.kill()
