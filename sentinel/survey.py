@@ -8,15 +8,14 @@ the peer holds must not be probed there.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sentinel import haproxycfg
 from sentinel.config import Config, Probe
 from sentinel.core import State
-from sentinel.invocation import Invocation
 from sentinel.model import ListenersView
+from sentinel.processes.invocation import Invocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +70,7 @@ class Survey:
         if (invocation, incarnation) == (self._read_for, self._incarnation):
             return
         self._read_for, self._incarnation = invocation, incarnation
-        paths = [os.path.join(invocation.cwd, name) for name in invocation.named]  # noqa: PTH118
-        self._cfg = await asyncio.to_thread(haproxycfg.read, paths, dict(invocation.env))
+        self._cfg = await asyncio.to_thread(haproxycfg.read, invocation.paths, dict(invocation.env))
 
 
 def _listening(state: State) -> frozenset[str] | None:

@@ -29,11 +29,11 @@ from sentinel.drivers import addresses, service, signals
 from sentinel.drivers.lease import Claim
 from sentinel.drivers.notify import Notifier
 from sentinel.drivers.statussocket import StatusSocket
-from sentinel.invocation import Invocation, running
 from sentinel.log import EventLog
 from sentinel.memory import MemoryFile
 from sentinel.model import Instance, Scope
 from sentinel.parts import Parts
+from sentinel.processes.invocation import Invocation, running
 from sentinel.snapshot import Surroundings, snapshot
 from sentinel.supervisor import Supervisor
 from sentinel.survey import Survey

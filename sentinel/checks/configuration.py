@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinel.invocation import Invocation, configured, running
 from sentinel.model import Code, ConfigurationView, Observation, Scope, Verdict
+from sentinel.processes.invocation import Invocation, configured, running
 from sentinel.program import Completed, run
 
 if TYPE_CHECKING:

@@ -28,6 +28,11 @@ class Arguments:
     master_worker: bool = False
     checks_only: bool = False
 
+    @property
+    def absolute(self) -> bool:
+        """Nothing depends on the folder the process was started in."""
+        return all(os.path.isabs(os.path.join(self.folder, file)) for file in self.files)  # noqa: PTH117, PTH118
+
     def paths(self, cwd: str) -> tuple[str, ...]:
         """Return the files as absolute paths, for a process that was started in *cwd*."""
         folder = os.path.join(cwd, self.folder)  # noqa: PTH118  (text, for a foreign process)

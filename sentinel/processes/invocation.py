@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sentinel.processes import arguments
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -60,23 +62,14 @@ class Invocation:
     cwd: str
 
     @property
-    def named(self) -> tuple[Path, ...]:
-        """The files and folders named by -f and after ``--``, relative to *cwd*, in order."""
-        folder, names = Path(), []
-        words = iter(self.argv)
-        for word in words:
-            if word == "-C":
-                folder = Path(next(words, ""))
-            elif word == "-f":
-                names.append(next(words, ""))
-            elif word == "--":
-                names.extend(words)
-        return tuple(folder / name for name in names)
+    def paths(self) -> tuple[str, ...]:
+        """The files and folders named by -f and after ``--``, absolute, in order."""
+        return arguments.parse((self.executable, *self.argv)).paths(self.cwd)
 
     @property
     def files(self) -> tuple[str, ...]:
         """The configuration files in HAProxy's order; of a folder only *.cfg, none hidden."""
-        return tuple(str(file) for name in self.named for file in _files(Path(self.cwd, name)))
+        return tuple(str(file) for path in self.paths for file in _files(Path(path)))
 
 
 def configured(settings: Haproxy) -> Invocation:
@@ -103,15 +96,14 @@ def running(pid: int, settings: Haproxy) -> Invocation | None:
     if not words or not Path(words[0]).name.startswith(known):
         return None
     cwd = _working_directory(folder)
-    invocation = Invocation(
+    if not cwd and not arguments.parse(words).absolute:
+        return None
+    return Invocation(
         executable=_executable(folder, words[0], settings),
         argv=tuple(_checked_options(words[1:])),
         env=_environment(folder),
         cwd=cwd or "/",
     )
-    if not cwd and not all(name.is_absolute() for name in invocation.named):
-        return None
-    return invocation
 
 
 def _executable(folder: Path, name: str, settings: Haproxy) -> str:

@@ -21,7 +21,7 @@ from haproxies import (
 )
 
 from sentinel.config import Haproxy
-from sentinel.invocation import Invocation, configured, running
+from sentinel.processes.invocation import Invocation, configured, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
