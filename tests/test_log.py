@@ -23,7 +23,7 @@ from rsyslogds import Rsyslogd, rsyslogd_in, wait_until
 
 from sentinel.config import Facility, Level, Log
 from sentinel.log import JSON_BYTES_MAX, EventLog, configure
-from sentinel.outlet import BACKLOG_MAX
+from sentinel.log.outlet import BACKLOG_MAX
 
 
 @dataclass

@@ -17,7 +17,7 @@ from typing import Final
 
 from sentinel.address import LogTarget, Remote, UnixPath
 from sentinel.address import Protocol as Transport
-from sentinel.outlet import EarlierLineLostError
+from sentinel.log.outlet import EarlierLineLostError
 
 #: Small enough that little is lost unseen when a TCP peer vanishes with its buffer full.
 TCP_SEND_BUFFER_BYTES: Final = 64 * 1024

@@ -26,8 +26,8 @@ from typing import Any, Final
 
 from sentinel.address import read_log_target
 from sentinel.config import Facility, Level, Log
-from sentinel.links import StderrLink, link_to
-from sentinel.outlet import Drops, Outlet
+from sentinel.log.links import StderrLink, link_to
+from sentinel.log.outlet import Drops, Outlet
 
 # structlog imports rich wherever it is installed: 50 ms and 6 MB for a console that is never used.
 _rich_was_absent = "rich" not in sys.modules
