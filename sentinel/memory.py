@@ -1,6 +1,6 @@
-"""What outlives a restart of sentinel: one small JSON file, written by rename before an action.
+"""What outlives a restart of sentinel: small JSON files, written by rename before an action.
 
-It lives beside the lease on a tmpfs, because all its times are CLOCK_BOOTTIME and a reboot ends
+They lie beside the lease on a tmpfs, because all their times are CLOCK_BOOTTIME and a reboot ends
 what they speak of: keepalived and HAProxy are then started by the service manager as configured.
 The boot id in the file guards that. A file that cannot be read or written is never fatal: sentinel
 goes on with what it holds in mind and says so in status.
@@ -9,60 +9,104 @@ goes on with what it holds in mind and says so in status.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from sentinel.core import Memory
+from sentinel.processes.invocation import Invocation
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+#: Root's alone: an environment may hold passwords.
+_MODE: Final = 0o600
+
+Kept = TypeVar("Kept", bound=Memory | Invocation)
 
 
-class MemoryFile:
-    """The one place where a Memory is stored; *error* is the last failure, empty when well."""
+class BootFile(Generic[Kept]):
+    """One value kept for the length of a boot; *error* is the last failure, empty when well."""
 
-    def __init__(self, path: Path, boot_id: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read: Callable[[Mapping[str, Any]], Kept],
+        boot_id: str | None = None,
+    ) -> None:
+        """Keep a value at *path*; *read* refuses with TypeError or ValueError what is damaged."""
         self.path = path
         self.error = ""
+        self._read = read
         self._boot_id = boot_id or _BOOT_ID.read_text().strip()
-        self._saved: Memory | None = None
+        self._saved: Kept | None = None
 
-    def load(self) -> Memory:
-        """Return what was stored during this boot; a fresh Memory when there is nothing usable."""
+    def load(self) -> Kept | None:
+        """Return what was stored during this boot; None when nothing usable was."""
         try:
             raw = json.loads(self.path.read_text())
-            if raw.pop("boot_id") != self._boot_id:
-                return Memory()
-            self._saved = _from_json(raw)
+            if raw.pop("boot_id") == self._boot_id:
+                self._saved = self._read(raw)
         except FileNotFoundError:
-            return Memory()
+            pass
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            self.error = f"{self.path}: {error}: starting with an empty memory"
-            return Memory()
+            self.error = f"{self.path}: {error}: starting without it"
         return self._saved
 
-    def save(self, memory: Memory) -> None:
-        """Store *memory* if it has changed; a failure is kept in *error* and tried again."""
-        if memory == self._saved:
+    def save(self, value: Kept) -> None:
+        """Store *value* if it has changed; a failure is kept in *error* and tried again."""
+        if value == self._saved:
             return
-        temporary = self.path.with_name(f".{self.path.name}.new")
         try:
-            temporary.write_text(json.dumps({"boot_id": self._boot_id, **asdict(memory)}))
-            temporary.replace(self.path)
+            self._write(json.dumps({"boot_id": self._boot_id, **asdict(value)}))
         except OSError as error:
             self.error = f"{self.path}: {error.strerror}"
         else:
-            self._saved = memory
+            self._saved = value
             self.error = ""
 
+    def _write(self, text: str) -> None:
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        temporary.replace(self.path)
 
-def _from_json(raw: dict[str, object]) -> Memory:
-    """Read back what ``save`` wrote; anything else is refused with TypeError or ValueError."""
+
+def memory_file(path: Path, boot_id: str | None = None) -> BootFile[Memory]:
+    """Keep what the core must remember."""
+    return BootFile(path, read=_memory, boot_id=boot_id)
+
+
+def invocation_file(path: Path, boot_id: str | None = None) -> BootFile[Invocation]:
+    """Keep how HAProxy was run: when both are dead, its configuration can still be judged."""
+    return BootFile(path, read=_invocation, boot_id=boot_id)
+
+
+def _memory(raw: Mapping[str, Any]) -> Memory:
     lists = {key: tuple(value) for key, value in raw.items() if isinstance(value, list)}
-    memory = Memory(**{**raw, **lists})  # type: ignore[arg-type]  # every type is checked below
+    memory = Memory(**{**raw, **lists})
     numbers = (*memory.restarts, memory.attempt, memory.next_attempt_s, memory.failed_since_s or 0)
     if not all(isinstance(number, int | float) for number in numbers):
         raise TypeError("a time in it is not a number")
-    if not all(isinstance(name, str) for name in memory.proven):
-        raise TypeError("a check's name in it is not text")
+    _check_text(memory.proven)
     return memory
+
+
+def _invocation(raw: Mapping[str, Any]) -> Invocation:
+    invocation = Invocation(
+        executable=raw["executable"],
+        argv=tuple(raw["argv"]),
+        env=tuple((name, value) for name, value in raw["env"]),
+        cwd=raw["cwd"],
+    )
+    words = (word for pair in invocation.env for word in pair)
+    _check_text((invocation.executable, *invocation.argv, *words, invocation.cwd))
+    return invocation
+
+
+def _check_text(words: tuple[object, ...]) -> None:
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("a word in it is not text")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sentinel.checks import Check
-from sentinel.core import CheckPolicy, State
-from sentinel.memory import MemoryFile
+from sentinel.core import CheckPolicy, Memory, State
+from sentinel.memory import BootFile
 from sentinel.model import Outcome, Proc, ServiceState
 
 
@@ -69,7 +69,7 @@ class Parts:
     renew_every_s: float
     log: EventLog
     notifier: Notifier
-    memory: MemoryFile
+    memory: BootFile[Memory]
     clock: Callable[[], float]
     checks: tuple[Check, ...]
     discover: Callable[[State], Awaitable[tuple[Check, ...] | None]]

@@ -24,13 +24,13 @@ from sentinel.checks.listeners import ListenersCheck
 from sentinel.checks.process import ProcessCheck
 from sentinel.checks.runtime import RuntimeCheck
 from sentinel.config import Config, OnFail
-from sentinel.core import CheckPolicy, Policy, State
+from sentinel.core import CheckPolicy, Memory, Policy, State
 from sentinel.drivers import addresses, service, signals
 from sentinel.drivers.lease import Claim
 from sentinel.drivers.notify import Notifier
 from sentinel.drivers.statussocket import StatusSocket
 from sentinel.log import EventLog
-from sentinel.memory import MemoryFile
+from sentinel.memory import invocation_file, memory_file
 from sentinel.model import Instance, Scope
 from sentinel.parts import Parts
 from sentinel.processes.invocation import Invocation, running
@@ -84,10 +84,14 @@ class Wiring:
         self._state = state
         self._started_s = boottime_s()
         self._claim = Claim(config.hook)
-        self._memory = MemoryFile(Path(config.run_dir, "memory.json"))
+        self._memory = memory_file(Path(config.run_dir, "memory.json"))
+        self._invocations = invocation_file(Path(config.run_dir, "invocation.json"))
         self._status = StatusSocket(Path(config.status.socket), config.status.group, self._document)
         self._configuration = ConfigurationCheck(
-            config.haproxy, config.configuration, pid=self._main_pid
+            config.haproxy,
+            config.configuration,
+            pid=self._main_pid,
+            invocation=self._invocations.load(),
         )
         self._survey = Survey(config, self._invocation, addresses.local)
         self._haproxy: service.Service | None = None
@@ -98,7 +102,7 @@ class Wiring:
         alive = self._alive
         self._haproxy = await service.choose(self.config.haproxy, alive=alive)
         keepalived = await service.choose(self.config.keepalived, alive=lambda: True)
-        state = self._state or State(memory=self._memory.load())
+        state = self._state or State(memory=self._memory.load() or Memory())
         process = ProcessCheck(
             self.config.haproxy,
             self.config.process,
@@ -180,7 +184,10 @@ class Wiring:
 
     def _invocation(self) -> Invocation:
         """Return how HAProxy runs now, else how it was last seen to run."""
-        return running(self._main_pid(), self.config.haproxy) or self._configuration.invocation
+        found = running(self._main_pid(), self.config.haproxy)
+        if found is not None and not self._dry_run:
+            self._invocations.save(found)
+        return found or self._configuration.invocation
 
     # --- what the parts ask each other -----------------------------------------------------------
 
@@ -220,7 +227,13 @@ class Wiring:
 
     def _surroundings(self, supervisor: Supervisor, now_s: float) -> Surroundings:
         written_s = supervisor.lease_written_s
-        errors = (self._claim.error, self._memory.error, self._status.error, *self._survey.notes)
+        errors = (
+            self._claim.error,
+            self._memory.error,
+            self._invocations.error,
+            self._status.error,
+            *self._survey.notes,
+        )
         return Surroundings(
             node=node_of(self.config),
             version=__version__,

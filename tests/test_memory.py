@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.core import Memory
-from sentinel.memory import MemoryFile
+from sentinel.memory import invocation_file, memory_file
+from sentinel.processes.invocation import Invocation
 
 FULL = Memory(
     restarts=(1.5, 2.5),
@@ -19,6 +20,13 @@ FULL = Memory(
     failed_since_s=4.0,
     keepalived_stopped=True,
     proven=("runtime", "web"),
+)
+
+INVOCATION = Invocation(
+    executable="/usr/sbin/haproxy",
+    argv=("-f", "/etc/haproxy/haproxy.cfg"),
+    env=(("SECRET", "x"),),
+    cwd="/",
 )
 
 _TIMES = st.floats(0, 1e9)
@@ -35,22 +43,22 @@ MEMORIES = st.builds(
 
 def test_what_was_saved_is_loaded_by_a_successor(tmp_path: Path) -> None:
     """A memory survives the process that saved it."""
-    MemoryFile(tmp_path / "memory.json").save(FULL)
-    assert MemoryFile(tmp_path / "memory.json").load() == FULL
+    memory_file(tmp_path / "memory.json").save(FULL)
+    assert memory_file(tmp_path / "memory.json").load() == FULL
 
 
 @given(memory=MEMORIES)
 def test_every_memory_survives(tmp_path_factory: pytest.TempPathFactory, memory: Memory) -> None:
     """No value is lost or changed on the way through the file."""
     path = tmp_path_factory.mktemp("memory") / "memory.json"
-    MemoryFile(path).save(memory)
-    assert MemoryFile(path).load() == memory
+    memory_file(path).save(memory)
+    assert memory_file(path).load() == memory
 
 
 def test_a_reboot_ends_the_memory(tmp_path: Path) -> None:
     """Times of another boot mean nothing on this one's clock."""
-    MemoryFile(tmp_path / "memory.json", boot_id="one").save(FULL)
-    assert MemoryFile(tmp_path / "memory.json", boot_id="two").load() == Memory()
+    memory_file(tmp_path / "memory.json", boot_id="one").save(FULL)
+    assert memory_file(tmp_path / "memory.json", boot_id="two").load() is None
 
 
 @pytest.mark.parametrize(
@@ -68,38 +76,61 @@ def test_a_reboot_ends_the_memory(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_file_is_reported_and_forgotten(tmp_path: Path, content: str) -> None:
-    """A damaged file gives an empty memory and says which file it was."""
+    """A damaged file is as good as none, and sentinel says which file it was."""
     path = tmp_path / "memory.json"
     path.write_bytes(os.fsencode(content))
-    memory_file = MemoryFile(path, boot_id="here")
-    assert memory_file.load() == Memory()
-    assert str(path) in memory_file.error
+    kept = memory_file(path, boot_id="here")
+    assert kept.load() is None
+    assert str(path) in kept.error
 
 
 def test_a_write_that_fails_is_kept_as_error_and_tried_again(tmp_path: Path) -> None:
     """A missing directory is no crash, and the memory is stored once it is there."""
     folder = tmp_path / "run"
-    memory_file = MemoryFile(folder / "memory.json")
-    memory_file.save(FULL)
-    assert "No such file" in memory_file.error
+    kept = memory_file(folder / "memory.json")
+    kept.save(FULL)
+    assert "No such file" in kept.error
     folder.mkdir()
-    memory_file.save(FULL)
-    assert memory_file.error == ""
+    kept.save(FULL)
+    assert kept.error == ""
     assert json.loads((folder / "memory.json").read_text())["attempt"] == 2
 
 
 def test_an_unchanged_memory_is_not_written_again(tmp_path: Path) -> None:
     """Saving at every step costs nothing while nothing changes."""
     path = tmp_path / "memory.json"
-    memory_file = MemoryFile(path)
-    memory_file.save(FULL)
+    kept = memory_file(path)
+    kept.save(FULL)
     path.unlink()
-    memory_file.save(FULL)
+    kept.save(FULL)
     assert not path.exists()
 
 
 def test_the_directory_is_left_clean(tmp_path: Path) -> None:
     """No temporary file stays behind, and the memory is a plain file."""
-    MemoryFile(tmp_path / "memory.json").save(FULL)
+    memory_file(tmp_path / "memory.json").save(FULL)
     assert [entry.name for entry in tmp_path.iterdir()] == ["memory.json"]
-    assert stat.S_ISREG((tmp_path / "memory.json").stat().st_mode)
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    """An environment may hold passwords, so the files are their owner's alone."""
+    invocation_file(tmp_path / "invocation.json").save(INVOCATION)
+    mode = (tmp_path / "invocation.json").stat().st_mode
+    assert (stat.S_ISREG(mode), stat.S_IMODE(mode)) == (True, 0o600)
+
+
+def test_how_haproxy_was_run_is_kept(tmp_path: Path) -> None:
+    """An invocation comes back as it was, environment and all."""
+    invocation_file(tmp_path / "invocation.json").save(INVOCATION)
+    assert invocation_file(tmp_path / "invocation.json").load() == INVOCATION
+
+
+@pytest.mark.parametrize("damage", [{"argv": [1]}, {"env": ["x"]}, {"cwd": None}])
+def test_a_damaged_invocation_is_forgotten(tmp_path: Path, damage: dict[str, object]) -> None:
+    """What is not text is no command line."""
+    path = tmp_path / "invocation.json"
+    invocation_file(path, boot_id="here").save(INVOCATION)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
+    kept = invocation_file(path, boot_id="here")
+    assert kept.load() is None
+    assert str(path) in kept.error
