@@ -88,7 +88,7 @@ class Supervisor:
         self.lease_written_s = -math.inf
         self._leased: bool | None = None
         self._watchdog_s = -math.inf
-        self._surveyed = 0  # the incarnation whose frontends are followed
+        self._surveyed = -1  # the incarnation whose frontends are followed
         self._met = 0  # the newest incarnation that was looked at all round
 
     def stop(self) -> None:
@@ -171,12 +171,18 @@ class Supervisor:
             await asyncio.sleep(TICK_S)
 
     async def _survey(self) -> None:
-        """Follow HAProxy's frontends, at every new incarnation and now and then in between."""
+        """Follow HAProxy's frontends, at every new incarnation and now and then in between.
+
+        What a new one's configuration says (its stats socket) is used at once.
+        """
         while True:
+            new = self._surveyed != self.state.incarnation
             self._surveyed = self.state.incarnation
             found = await self._parts.discover(self.state)
             if found is not None:
                 await self._follow({check.name: check for check in found})
+            if new:
+                self.wake_all()
             for _ in range(SURVEY_EVERY_TICKS):
                 await asyncio.sleep(TICK_S)
                 if self._surveyed != self.state.incarnation:
