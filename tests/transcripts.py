@@ -16,7 +16,8 @@ line carry their own time. The events:
 
     process worker 100 [master 99] [old 97,98] [stuck 99,100]   process dead WORDS
     configuration valid | invalid WORDS         runtime PASS [saturated WORDS]
-    CHECK PASS [CODE] | FAIL CODE [WORDS] | UNKNOWN [WORDS]
+    CHECK PASS [CODE [certificate DAYS [expiring]]]
+    CHECK FAIL CODE [WORDS] | UNKNOWN [WORDS]
     listeners PASS | orphan PID | held-by PID   backends PASS | FAIL POOL UP/TOTAL
     haproxy-service ACTIVE SUB RESULT [job] [masked] | unknown | commands   (keepalived-service too)
     finished restart|kill|stop-keepalived|start-keepalived ok|failed [WORDS]
@@ -56,6 +57,7 @@ from sentinel.model import (
     Observation,
     Observed,
     PoolView,
+    ProbeView,
     Proc,
     ProcessView,
     Recheck,
@@ -252,7 +254,8 @@ class _Play:
             code_word, _, detail = rest.partition(" ")
             code = Code(code_word)
         elif word == "PASS":
-            code, detail = Code(rest or "L7OK"), ""
+            code_word, _, detail = rest.partition(" ")
+            code, view = Code(code_word or "L7OK"), _certificate(detail)
         verdict = Verdict(word)
         return Observation(
             check=name, scope=scope, verdict=verdict, code=code, detail=detail, view=view
@@ -339,6 +342,14 @@ def _process(words: str) -> Observation:
         detail=words,
         view=view if verdict is not Verdict.UNKNOWN else None,
     )
+
+
+def _certificate(words: str) -> ProbeView | None:
+    """Read ``certificate DAYS [expiring]``."""
+    if not words:
+        return None
+    _, days, *expiring = words.split()
+    return ProbeView(certificate_left_s=float(days) * 86400, expiring=bool(expiring))
 
 
 def _listeners(words: str) -> ListenersView:

@@ -89,6 +89,7 @@ def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> A
         changed_s=now_s,
     )
     health = _health(state, known, before, event, now_s)
+    silences, silent_since_s = _silences(before, event, now_s)
     here = answered(seen)
     told = health.up == before.told_up or _untold(state, seen)
     check = CheckState(
@@ -99,7 +100,9 @@ def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> A
         told_up=before.told_up if told else health.up,
         incarnation=event.incarnation,
         answered_incarnation=event.incarnation if here else before.answered_incarnation,
-        silences=_silences(before, event),
+        spoke_s=event.begun_s if spoke(seen) else before.spoke_s,
+        silences=silences,
+        silent_since_s=silent_since_s,
     )
     reports = () if told else (_change(seen, up=health.up),)
     check, more = _unknown(before, check, now_s)
@@ -112,16 +115,16 @@ def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> A
     return state, reports + more + still_more
 
 
-def _silences(before: CheckState, event: Observed) -> int:
-    """Count the runs in a row that the present incarnation left without any answer."""
+def _silences(before: CheckState, event: Observed, now_s: float) -> tuple[int, float]:
+    """Count the runs in a row that the present incarnation left without any answer, and since."""
     counted = before.silences if before.incarnation == event.incarnation else 0
     match event.observation.verdict:
         case Verdict.UNKNOWN:
-            return counted
+            return counted, before.silent_since_s
         case Verdict.FAIL if event.observation.code in SILENT:
-            return counted + 1
+            return counted + 1, before.silent_since_s if counted else now_s
         case _:
-            return 0
+            return 0, -1.0
 
 
 def _suspicion_over(state: State, event: Observed) -> State:
@@ -216,20 +219,25 @@ def _finished(policy: Policy, state: State, event: Finished, now_s: float) -> Ab
         fields = (("action", type(event.action).__name__), ("reason", event.detail))
         reports = (Report(name="action.failed", level="error", fields=fields),)
     match event.action:
-        case StopKeepalived() | StartKeepalived() if state.keepalived_in_flight == event.action:
+        case StopKeepalived() | StartKeepalived() if event.action == state.keepalived_in_flight:
             state, more = _keepalived_finished(policy, state, event.action, now_s, ok=event.ok)
             return state, reports + more
+        case KillHaproxy() if event.action == state.in_flight:
+            more = (_killed(state, event.action),) if event.ok else ()
+            return replace(state, in_flight=None, orphans={}), reports + more
+        case RestartHaproxy() if event.action == state.in_flight:
+            return _restarted(policy, state, event, now_s), reports
         case _:
-            pass
-    if state.in_flight != event.action:
-        return state, reports
+            return state, reports
+
+
+def _restarted(policy: Policy, state: State, event: Finished, now_s: float) -> State:
+    """From here on HAProxy has verify_s to prove itself, if it has not done so already."""
     state = replace(state, in_flight=None)
-    if isinstance(event.action, KillHaproxy) and event.ok:
-        return replace(state, orphans={}), (_killed(state, event.action),)
-    if isinstance(event.action, RestartHaproxy) and state.phase is Phase.MENDING:
-        failed = "" if event.ok else event.detail or "no reason was given"
-        state = replace(state, verify_by_s=now_s + policy.verify_s, start_failed=failed)
-    return state, reports
+    if state.phase is not Phase.MENDING:
+        return state
+    failed = "" if event.ok else event.detail or "no reason was given"
+    return replace(state, verify_by_s=now_s + policy.verify_s, start_failed=failed)
 
 
 def _killed(state: State, action: KillHaproxy) -> Report:

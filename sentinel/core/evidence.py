@@ -15,6 +15,8 @@ SATURATION_MEMORY_S: Final = 5.0
 #: So many silent answers in a row, of the runtime API and of every frontend, are a hang; one
 #: answer among them is life, however slow.
 SILENCES_MIN: Final = 3
+#: Silences that did not begin together are believed to be one hang after this long.
+SILENT_APART_S: Final = 30.0
 #: A worker that is stopped for this long is hung, whoever may still be waiting for its answer.
 STUCK_ALONE_S: Final = 5.0
 #: Answers of the kernel: it completes and refuses connects for a dead listener as for a living one.
@@ -111,7 +113,20 @@ def silent(policy: Policy, state: State, now_s: float) -> bool:
             and check.silences >= max(SILENCES_MIN, policy.checks[name].fall)
             for name, check in witnesses.items()
         )
+        and _together(tuple(witnesses.values()), now_s)
     )
+
+
+def _together(witnesses: tuple[CheckState, ...], now_s: float) -> bool:
+    """Tell whether the witnesses fell silent at once, as in a hang, or all are so for long.
+
+    One that answered while another was silent already makes two faults likelier: a runtime API
+    that hangs by itself (haproxy/haproxy#2951), and servers that hang or a HAProxy that is full.
+    """
+    last_word_s = max(check.spoke_s for check in witnesses)
+    first_s = min(check.silent_since_s for check in witnesses)
+    last_s = max(check.silent_since_s for check in witnesses)
+    return last_word_s < first_s or now_s - last_s >= SILENT_APART_S
 
 
 def hung(policy: Policy, state: State, now_s: float) -> str:
@@ -135,9 +150,7 @@ def hang_confirmed(policy: Policy, state: State, now_s: float) -> bool:
     """Tell whether a second witness agrees with the state of the process, or all checks do."""
     if silent(policy, state, now_s):
         return True
-    since_s = state.stuck_since_s
-    if since_s is None:
-        return False
+    since_s = now_s if state.stuck_since_s is None else state.stuck_since_s
     return now_s - since_s >= STUCK_ALONE_S or any(
         state.checks[name].last.code in SILENT and state.checks[name].last_begun_s >= since_s
         for name in expected(policy, state)

@@ -18,6 +18,8 @@ from sentinel.model import (
     Verdict,
 )
 
+#: The pause doubles with each attempt; 2.0 ** 1024 overflows, and a failure may last for days.
+DOUBLINGS_MAX: Final = 30
 #: An orphan is killed when it has held our listeners this long, and tried again after the pause.
 ORPHAN_S: Final = 0.5
 ORPHAN_PAUSE_S: Final = 5.0
@@ -94,13 +96,11 @@ def last_words(state: State, reason: str) -> tuple[tuple[str, str | int | float]
 def spend(policy: Policy, state: State, now_s: float) -> Memory:
     """Spend one restart of the budget, and back off before the next attempt."""
     attempt = state.memory.attempt + 1
-    pause_s = policy.backoff_max_s
-    if attempt <= 32:  # noqa: PLR2004  (2.0 ** 1024 overflows; no pause needs as many)
-        pause_s = min(policy.backoff_s * 2.0 ** (attempt - 1), policy.backoff_max_s)
+    pause_s = policy.backoff_s * 2.0 ** min(attempt - 1, DOUBLINGS_MAX)
     return replace(
         state.memory,
         attempt=attempt,
-        next_attempt_s=now_s + pause_s,
+        next_attempt_s=now_s + min(pause_s, policy.backoff_max_s),
         restarts=(*evidence.restarts_in_window(policy, state, now_s), now_s),
     )
 
@@ -177,9 +177,7 @@ def outage_over(state: State, reason: str, now_s: float) -> Turn:
         ("incarnation", state.incarnation),
     )
     name = "haproxy.restarted" if restarted else "haproxy.recovered"
-    state = replace(
-        state, killed_s=None, verify_by_s=None, down_since_s=None, unproven=False, failure=""
-    )
+    state = replace(state, killed_s=None, verify_by_s=None, down_since_s=None, unproven=False)
     return state, (Report(name=name, level="info", fields=fields),)
 
 
@@ -188,7 +186,7 @@ def accept_unproven(policy: Policy, state: State, now_s: float) -> Turn:
     waiting = ", ".join(evidence.waiting_for(policy, state))
     reason = f"HAProxy runs, but {waiting} has not answered"
     report = Report(name="haproxy.unproven", level="error", fields=last_words(state, reason))
-    state = replace(state, killed_s=None, verify_by_s=None, unproven=True, failure="")
+    state = replace(state, killed_s=None, verify_by_s=None, unproven=True)
     return serve(state, reason, now_s), (report,)
 
 

@@ -190,7 +190,7 @@ def _holding(policy: Policy, state: State, now_s: float) -> Turn:
         return replace(state, healthy_since_s=now_s), reports
     if now_s - state.healthy_since_s < policy.hold_s:
         return state, reports
-    state = replace(state, memory=replace(state.memory, failed_since_s=None))
+    state = replace(state, memory=replace(state.memory, failed_since_s=None), failure="")
     reason = f"HAProxy has been healthy for {policy.hold_s:g} s"
     healthy = Report(name="haproxy.healthy", level="info", fields=(("reason", reason),))
     return moves.enter(state, Phase.UP, reason, now_s), (*reports, healthy)

@@ -131,7 +131,9 @@ class CheckState:
     told_up: bool = True  # what was reported last
     incarnation: int = 0  # the one that the last run asked
     answered_incarnation: int = 0  # the newest one that answered
+    spoke_s: float = -1.0  # when the last run began that HAProxy itself answered
     silences: int = 0  # runs in a row that this incarnation left without any answer
+    silent_since_s: float = -1.0  # when the first of them ended
     unknown_since_s: float | None = None
     unknown_reported: bool = False
     expiring: bool = False  # the last certificate seen ends soon
