@@ -58,17 +58,16 @@ def step(
     state, reports = absorb(policy, state, event, now_s)
     after, actions = decide(policy, state, now_s)
     if after.phase is not state.phase:
-        told = any(isinstance(action, Report) for action in actions)
-        actions = (*actions, _transition(state, after, "debug" if told else "info"))
+        actions = (*actions, _transition(state, after))
     return after, (*reports, *actions)
 
 
-def _transition(before: State, after: State, level: str) -> Report:
-    """Tell a change of phase; one that has a line of its own already needs no second one."""
+def _transition(before: State, after: State) -> Report:
+    """Every change of phase is one line in the log, so that the phases can be followed there."""
     fields = (
         ("from", before.phase.value),
         ("to", after.phase.value),
         ("reason", after.reason),
         ("after_s", round(after.phase_since_s - before.phase_since_s, 3)),
     )
-    return Report(name="phase.changed", level=level, fields=fields)
+    return Report(name="phase.changed", level="info", fields=fields)
