@@ -1,0 +1,365 @@
+"""A load balancer as the README makes one: sentinel, HAProxy, keepalived and rsyslog under systemd.
+
+- All files are the shipped ones, unmodified but for HAProxy's maxconn (a machine may not grant the
+  open files that 20,000 connections want). The node is the master of the fast pair, its peer is
+  missing, and its neighbour on the wire is both the second web server and the client.
+- It is booted once and used by many tests; ``reset`` brings it back to a known good state.
+- What is asked again and again (status, lease, events) is read from the host, without a process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from haproxies import wait_until
+from lab.image import PROJECT, VENV
+from lab.installation import install_sentinel
+from lab.network import Namespace, Switch
+from lab.node import Node
+from lab.traces import init_pid
+
+from sentinel.commands.status import NoAnswerError, ask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SENTINEL: Final = f"{VENV}/bin/sentinel"
+SENTINEL_TOML: Final = "/etc/sentinel/sentinel.toml"
+HAPROXY_CFG: Final = "/etc/haproxy/haproxy.cfg"
+HOOK: Final = "/usr/libexec/keepalived/chk_sentinel.sh"
+ADDRESS: Final = "192.168.1.189"
+NEIGHBOUR: Final = "192.168.1.222"
+VIP: Final = "192.168.1.99"
+FRONTENDS: Final = {"frontend/http-in:80", "frontend/sentinel:8405"}
+#: The Debian releases that the most important tests run on; the first runs all others, too.
+SUITES: Final = tuple(os.environ.get("SENTINEL_LAB_SUITES", "bookworm trixie").split())
+BUDGET: Final = 3
+WINDOW_S: Final = 8.0
+HOLD_S: Final = 1.5
+#: Everything that waits is short, every change of phase is told, and the window of the budget ends
+#: within a test.
+QUICK: Final = f"""\
+[log]
+level = "debug"
+[restart]
+budget = {BUDGET}
+window = "{WINDOW_S:g}s"
+backoff = "200ms"
+backoff_max = "1s"
+verify = "2s"
+[keepalived]
+stop_after = "500ms"
+hold = "{HOLD_S * 1000:.0f}ms"
+"""
+_WEB_SERVER: Final = ("-m", "http.server", "81", "--directory")
+_RESET: Final = f"""\
+rm -f /run/hang
+systemctl kill --signal=KILL sentinel 2>/dev/null
+systemctl stop --no-block sentinel
+systemctl stop 'test-*' 2>/dev/null
+while mountpoint -q /run/sentinel; do
+    systemctl stop keepalived
+    umount /run/sentinel
+done
+rm -f /run/systemd/system/*.service.d/test.conf /run/sentinel/memory.json /run/sentinel/lease
+rm -f {SENTINEL_TOML}
+chmod 755 {HOOK}
+systemctl unmask --quiet haproxy keepalived
+systemctl daemon-reload
+systemctl stop sentinel
+systemctl reset-failed
+killall --quiet --signal KILL haproxy
+systemctl kill --signal=CONT rsyslog 2>/dev/null
+systemctl start rsyslog syslog.socket
+cat >{HAPROXY_CFG}
+systemctl restart haproxy
+systemctl reset-failed
+echo 0 >/run/sentinel/track
+systemctl start keepalived
+"""
+
+
+on_every_suite = pytest.mark.parametrize("balancer", SUITES, indirect=True)
+
+
+def haproxy_cfg() -> str:
+    """Return the shipped configuration, for fewer connections."""
+    shipped = (PROJECT / "contrib/haproxy/haproxy.cfg").read_text()
+    configuration = shipped.replace("maxconn 20000 ", "maxconn 2000 ")
+    assert configuration != shipped
+    return configuration
+
+
+class LoadBalancer:
+    """One running load balancer and its neighbour on the wire."""
+
+    def __init__(self, node: Node, neighbour: Namespace) -> None:
+        self.node: Final = node
+        self.neighbour: Final = neighbour
+        self.notes: list[str] = []
+        self._since_s = 0.0
+
+    # --- preparing ------------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Put everything in place that a reset does not touch."""
+        install_sentinel(self.node)
+        keepalived = (PROJECT / "contrib/keepalived/fast/master.conf").read_text()
+        self.node.write("/etc/keepalived/keepalived.conf", keepalived)
+        self.serve_web()
+
+    def serve_web(self) -> None:
+        """Start the first web server, which lives on the load balancer itself."""
+        self.node.run("mkdir", "-p", "/var/empty")
+        quiet = ("-p", "StandardOutput=null", "-p", "StandardError=null")
+        self.node.run(
+            "systemd-run", "--quiet", "--unit=web1", *quiet, "python3", *_WEB_SERVER, "/var/empty"
+        )
+
+    def reset(self) -> None:
+        """Bring all back to a good state: HAProxy and keepalived run, sentinel does not."""
+        self.notes.clear()
+        self._since_s = _now_s()
+        self.node.run("sh", "-c", _RESET, stdin=haproxy_cfg(), timeout_s=60.0)
+
+    def supervise(self, configuration: str | None = QUICK, overall: str = "healthy") -> None:
+        """Start sentinel and wait until it calls the node *overall*; None is no file at all."""
+        self._since_s = _now_s()
+        if configuration is not None:
+            self.node.write(SENTINEL_TOML, configuration)
+        self.node.run("systemctl", "start", "sentinel", timeout_s=40.0)
+        self.wait_overall(overall)
+        if overall == "healthy":
+            wait_until(self._all_seen, "every check passes")
+            self.wait_vip()
+
+    def drop_in(self, unit: str, settings: str) -> None:
+        """Change settings of a unit's [Service] until the next reset."""
+        path = f"/run/systemd/system/{unit}.service.d/test.conf"
+        self.node.write(path, f"[Service]\n{settings}\n")
+        self.node.run("systemctl", "daemon-reload")
+
+    def start(self, name: str, *argv: str) -> None:
+        """Run a program in the background until the next reset."""
+        self.node.run("systemd-run", "--quiet", f"--unit=test-{name}", *argv)
+
+    # --- doing ----------------------------------------------------------------------------------
+
+    def signal_haproxy(self, name: str, which: str = "all") -> None:
+        """Send a signal to HAProxy's processes: all, master or worker."""
+        if which == "all":
+            self.node.run("killall", "--signal", name, "haproxy")
+        else:
+            pid = self.status()["haproxy"][f"{which}_pid"]
+            self.node.run("kill", f"-{name}", str(pid))
+
+    def signal_sentinel(self, name: str) -> None:
+        """Send a signal to sentinel's main process."""
+        self.node.run("kill", f"-{name}", self.node.unit("sentinel")["MainPID"])
+
+    # --- seeing ---------------------------------------------------------------------------------
+
+    def run_path(self, name: str) -> Path:
+        """Return the way from the host to a file of the node's /run/sentinel."""
+        return Path(f"/proc/{init_pid(self.node.name)}/root/run/sentinel", name)
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``sentinel status --json`` prints; raises NoAnswerError without a daemon."""
+        return ask(str(self.run_path("status.sock")))
+
+    def phase(self) -> str:
+        """Return where sentinel stands with HAProxy, empty while it does not answer."""
+        try:
+            return str(self.status()["phase"])
+        except NoAnswerError:
+            return ""
+
+    def lease(self) -> str:
+        """Return the lease's word, OK or FAIL, or empty when there is none."""
+        try:
+            return self.run_path("lease").read_text().partition(" ")[0]
+        except FileNotFoundError:
+            return ""
+
+    def track(self) -> str:
+        """Return what the track file says."""
+        return self.run_path("track").read_text().strip()
+
+    def hook(self) -> int:
+        """Return the hook's exit code; this call leaves no sign that keepalived had called."""
+        argv = (HOOK, "/run/sentinel/lease", "/run/haproxy.pid", "/run/no-sign")
+        return self.node.run(*argv, check=False).returncode
+
+    def events(self, name: str = "") -> list[dict[str, Any]]:
+        """Return what sentinel has logged since ``supervise``, as rsyslog wrote it."""
+        path = self.node.root / "var/log/sentinel.json"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [
+            event
+            for event in events
+            if when(event) >= self._since_s - 0.001 and name in {"", event["event"]}
+        ]
+
+    def names(self) -> list[str]:
+        """Return the names of the events, in their order."""
+        return [event["event"] for event in self.events()]
+
+    def phases(self) -> list[str]:
+        """Return the phases that sentinel went through, in their order."""
+        return [event["to"] for event in self.events("phase.changed")]
+
+    def has_vip(self) -> bool:
+        """Tell whether the VIP is on the interface."""
+        return f" {VIP}/32 " in self.node.network.ip("-o", "address", "show", "dev", "eth0")
+
+    def answers(self, path: str = "/") -> bool:
+        """Tell whether the neighbour gets an answer from the VIP."""
+        curl = ("curl", "--silent", "--fail", "--max-time", "2", "--output", "/dev/null")
+        return self.neighbour.run(*curl, f"http://{VIP}{path}", check=False).returncode == 0
+
+    def haproxy_pids(self) -> set[int]:
+        """Return all processes named haproxy."""
+        return {int(pid) for pid in self.node.run("pidof", "haproxy", check=False).stdout.split()}
+
+    def listener_pids(self) -> set[int]:
+        """Return the processes that hold HAProxy's TCP listeners."""
+        lines = self.node.run("ss", "-Hltnp", "( sport = :80 or sport = :8405 )").stdout
+        return {int(part.partition(",")[0]) for part in lines.split("pid=")[1:]}
+
+    def journal(self) -> str:
+        """Return what everybody has said since ``supervise``."""
+        argv = ("journalctl", "--quiet", "--no-pager", f"--since=@{self._since_s:.6f}")
+        return self.node.run(*argv).stdout
+
+    def keepalived_states(self) -> list[str]:
+        """Return the VRRP states that keepalived has entered since ``supervise``."""
+        argv = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=keepalived")
+        lines = self.node.run(*argv, f"--since=@{self._since_s:.6f}").stdout.splitlines()
+        return [line.split()[-2] for line in lines if line.endswith(" STATE")]
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    def wait_overall(self, word: str, timeout_s: float = 30.0) -> None:
+        """Wait until status calls the node *word*."""
+
+        def is_so() -> bool:
+            try:
+                return bool(self.status()["overall"] == word)
+            except NoAnswerError:
+                return False
+
+        wait_until(is_so, f"status says {word}", timeout_s)
+
+    def _all_seen(self) -> bool:
+        checks = self.status()["checks"]
+        passing = {check["name"] for check in checks if check["verdict"] == "PASS"}
+        return passing >= FRONTENDS and len(passing) == len(checks)
+
+    def wait_phase(self, phase: str, timeout_s: float = 30.0) -> None:
+        """Wait until sentinel is in *phase*."""
+        wait_until(lambda: self.phase() == phase, f"phase {phase}", timeout_s)
+
+    def wait_event(self, name: str, count: int = 1, timeout_s: float = 20.0) -> dict[str, Any]:
+        """Wait until *count* such events have been logged and return the last of them."""
+        what = f"event {name}, {count} times"
+        wait_until(lambda: len(self.events(name)) >= count, what, timeout_s)
+        return self.events(name)[count - 1]
+
+    def wait_lease(self, word: str, timeout_s: float = 10.0) -> None:
+        """Wait until the lease says *word*."""
+        wait_until(lambda: self.lease() == word, f"lease {word}", timeout_s)
+
+    def wait_vip(self, timeout_s: float = 20.0) -> None:
+        """Wait until the VIP is here and HAProxy answers on it."""
+        wait_until(lambda: self.has_vip() and self.answers(), "the VIP answers", timeout_s)
+
+    def wait_no_vip(self, timeout_s: float = 10.0) -> None:
+        """Wait until the VIP is not here."""
+        wait_until(lambda: not self.has_vip(), "the VIP has gone", timeout_s)
+
+    def wait_mended(self, incarnation: int, timeout_s: float = 30.0) -> None:
+        """Wait until another incarnation than *incarnation* is UP, healthy, and has the VIP."""
+
+        def mended() -> bool:
+            status = self.status()
+            if status["haproxy"]["incarnation"] <= incarnation:
+                return False
+            return (status["phase"], status["overall"]) == ("UP", "healthy")
+
+        wait_until(mended, "a new HAProxy is healthy", timeout_s)
+        self.wait_vip()
+
+    @contextmanager
+    def timed(self, fault: str) -> Iterator[None]:
+        """Note how long after the beginning of the block sentinel yielded and served again.
+
+        The block ends when all is well; the times are those of sentinel's own events.
+        """
+        began_s = _now_s()
+        yield
+        events = [event for event in self.events("phase.changed") if when(event) >= began_s]
+        yielded = [when(event) - began_s for event in events if event["from"] == "UP"]
+        served = [when(event) - began_s for event in events if event["to"] in {"UP", "HOLDING"}]
+        words = (
+            f"{name} {times[0]:.2f} s"
+            for name, times in (("yield", yielded), ("serve", served))
+            if times
+        )
+        self.notes.append(f"{fault}: {', '.join(words)}")
+
+    # --- what must hold in the end --------------------------------------------------------------
+
+    def assert_one_haproxy(self) -> None:
+        """One HAProxy runs, it is systemd's, and its worker alone holds the listeners."""
+        haproxy = self.status()["haproxy"]
+        assert self.haproxy_pids() == {haproxy["master_pid"], haproxy["worker_pid"]}
+        assert int(self.node.unit("haproxy")["MainPID"]) == haproxy["master_pid"]
+        assert self.listener_pids() == {haproxy["worker_pid"]}
+
+    def assert_good(self) -> None:
+        """Node, hook, lease and track file say the same: all is well."""
+        assert self.status()["overall"] == "healthy"
+        assert (self.lease(), self.track(), self.hook()) == ("OK", "0", 0)
+        self.assert_one_haproxy()
+
+
+def _now_s() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def when(event: dict[str, Any]) -> float:
+    """Return the time of an event in seconds since the epoch."""
+    return datetime.fromisoformat(event["time"]).timestamp()
+
+
+@contextmanager
+def running_load_balancer(image: Path) -> Iterator[LoadBalancer]:
+    """Boot a load balancer and lay its cables."""
+    with ExitStack() as stack:
+        node = stack.enter_context(Node(image))
+        neighbour = stack.enter_context(Namespace())
+        switch = stack.enter_context(Switch())
+        # As systemd sets it on a real machine; with 10, journald cannot hand rsyslog a few lines.
+        node.network.run("sh", "-c", "echo 512 >/proc/sys/net/unix/max_dgram_qlen")
+        node.power_on()
+        switch.connect(node.network, f"{ADDRESS}/24")
+        switch.connect(neighbour, f"{NEIGHBOUR}/24")
+        folder = stack.enter_context(TemporaryDirectory())
+        argv = neighbour.inside(sys.executable, *_WEB_SERVER, folder)
+        quiet = subprocess.DEVNULL
+        web2 = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet)
+        stack.enter_context(web2)
+        stack.callback(web2.kill)
+        balancer = LoadBalancer(node, neighbour)
+        balancer.set_up()
+        yield balancer
