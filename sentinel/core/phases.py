@@ -46,14 +46,18 @@ def _in_phase(policy: Policy, state: State, now_s: float) -> Turn:
 
 
 def _learning(policy: Policy, state: State, now_s: float) -> Turn:
-    """Say nothing until every check was answered once: the lease of a predecessor still holds."""
+    """Say nothing before every check has answered or is DOWN: a predecessor's lease still holds."""
     if state.process_seen_s is None:
         return state, ()
     fault = moves.found_fault(policy, state, now_s)
     if fault is not None:
         return fault
     patient = now_s - state.phase_since_s < policy.verify_s
-    if patient and not evidence.proven(policy, state, now_s):
+    undecided = state.stuck_since_s is not None or any(
+        name not in state.checks or state.checks[name].health.up
+        for name in evidence.waiting_for(policy, state)
+    )
+    if patient and undecided and not evidence.proven(policy, state, now_s):
         return state, ()
     return moves.serve(state, "HAProxy is running", now_s), ()
 
