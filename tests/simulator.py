@@ -117,6 +117,11 @@ class Haproxy:
         stuck = self.stopped or self.frozen or self.spinning
         return self.worker is not None and not stuck
 
+    @property
+    def probes_wait(self) -> bool:
+        """Nothing is wrong with it, and frontends do not answer all the same."""
+        return self.saturated or self.backends == "hanging"
+
     def start(self) -> bool:
         """Fork a master and a worker."""
         if not self.configuration_valid or self.worker is not None:
@@ -501,8 +506,7 @@ class Node:
                 return self._judge_configuration()
         if haproxy.worker is None:
             return _observation(name, Verdict.FAIL, Code.L4CON)
-        waits = haproxy.saturated or haproxy.backends == "hanging"
-        deaf = waits if name == "web" else haproxy.api_hangs
+        deaf = haproxy.probes_wait if name == "web" else haproxy.api_hangs
         if deaf or not haproxy.listens:
             return _observation(name, Verdict.FAIL, Code.L7TOUT) if late else None
         if name == "runtime":

@@ -116,13 +116,16 @@ def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> A
 
 
 def _silences(before: CheckState, event: Observed, now_s: float) -> tuple[int, float]:
-    """Count the runs in a row that the present incarnation left without any answer, and since."""
+    """Count the runs in a row that the present incarnation left without any answer.
+
+    Since when there was none goes beyond it: what was silent before a reload is so of itself.
+    """
     counted = before.silences if before.incarnation == event.incarnation else 0
     match event.observation.verdict:
         case Verdict.UNKNOWN:
             return counted, before.silent_since_s
         case Verdict.FAIL if event.observation.code in SILENT:
-            return counted + 1, before.silent_since_s if counted else now_s
+            return counted + 1, before.silent_since_s if before.silences else now_s
         case _:
             return 0, -1.0
 

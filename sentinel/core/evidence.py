@@ -107,26 +107,28 @@ def silent(policy: Policy, state: State, now_s: float) -> bool:
     accusers = {policy.checks[name].scope for name in witnesses if name in expected(policy, state)}
     return (
         accusers == {Scope.RUNTIME, Scope.FRONTEND}
-        and not saturated(state, now_s)
         and all(
             check.last.code in SILENT
             and check.silences >= max(SILENCES_MIN, policy.checks[name].fall)
             for name, check in witnesses.items()
         )
-        and _together(tuple(witnesses.values()), now_s)
+        and _together(state, tuple(witnesses.values()), now_s)
     )
 
 
-def _together(witnesses: tuple[CheckState, ...], now_s: float) -> bool:
+def _together(state: State, witnesses: tuple[CheckState, ...], now_s: float) -> bool:
     """Tell whether the witnesses fell silent at once, as in a hang, or all are so for long.
 
     One that answered while another was silent already makes two faults likelier: a runtime API
-    that hangs by itself (haproxy/haproxy#2951), and servers that hang or a HAProxy that is full.
+    that hangs by itself (haproxy/haproxy#2951), and servers that hang. So does a HAProxy whose
+    last word was that it is full.
     """
+    full = state.runtime is not None and state.runtime.saturated
     last_word_s = max(check.spoke_s for check in witnesses)
     first_s = min(check.silent_since_s for check in witnesses)
     last_s = max(check.silent_since_s for check in witnesses)
-    return last_word_s < first_s or now_s - last_s >= SILENT_APART_S
+    at_once = last_word_s < first_s and not full
+    return at_once or now_s - last_s >= SILENT_APART_S
 
 
 def hung(policy: Policy, state: State, now_s: float) -> str:

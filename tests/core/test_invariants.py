@@ -106,7 +106,7 @@ class Watcher:
             case KillHaproxy():
                 self.kills.append(now_s)
                 self._within_budget(self.kills, now_s)
-                assert truth.deaf_since_s is not None or not truth.listens
+                assert not truth.listens or (truth.api_hangs and truth.probes_wait)
             case StopKeepalived():
                 assert after.phase is Phase.FAILED
                 assert self.not_serving_since_s is not None
@@ -195,12 +195,20 @@ def test_invariants_hold_in_every_history(policy: Policy) -> None:
 
 
 def test_what_is_not_haproxys_fault_moves_nothing() -> None:
-    """Backends, saturation, reloads, a hung runtime API, a killed sentinel: no drastic action."""
+    """Backends, saturation, reloads, a hung runtime API, a killed sentinel: no drastic action.
+
+    Silent probes and a silent runtime API together are a hang, and cannot be told from one when
+    they begin within a second; so a history has the one or the other.
+    """
     for seed in SEEDS:
-        node, watcher = play(seed, BENIGN, POLICIES[0])
-        drastic = (watcher.restarts, watcher.kills, watcher.rungs)
-        assert drastic == ([], [], []), f"SENTINEL_SEED={seed}"
-        assert well(node), f"SENTINEL_SEED={seed}"
+        silent = ("servers hang", "HAProxy is full") if seed % 2 else ("the runtime API hangs",)
+        faults = {name: fault for name, fault in BENIGN.items() if name not in silent}
+        try:
+            node, watcher = play(seed, faults, POLICIES[0])
+            assert (watcher.restarts, watcher.kills, watcher.rungs) == ([], [], [])
+            assert well(node), node.shell.state
+        except AssertionError as error:
+            pytest.fail(f"SENTINEL_SEED={seed}: {error}")
 
 
 def healthy_node(seed: int) -> tuple[Node, Watcher]:
