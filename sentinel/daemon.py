@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sentinel.config import Config
 from sentinel.configfile import ConfigError
-from sentinel.core import State
 from sentinel.drivers.notify import Notifier
 from sentinel.log import EventLog, configure
 from sentinel.wiring import Wiring, node_of
@@ -66,10 +65,11 @@ class _Daemon:
         self._notifier = Notifier()
         self._log = self._open_log(config)
         self._wiring: Wiring | None = None
-        self._reloading = False
+        self._next: Config | None = None  # read at SIGHUP, for when the present wiring has ended
+        self._stopping = False
 
     async def run(self) -> int:
-        """Run one wiring after another; the state goes on through reloads."""
+        """Run until SIGTERM or SIGINT; return the exit status."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         loop.add_signal_handler(signal.SIGINT, self._stop)
@@ -89,19 +89,30 @@ class _Daemon:
         return 0
 
     async def _supervise(self) -> None:
-        state: State | None = None
-        while True:
-            self._reloading = False
+        """Run one wiring after another; what is known goes on through reloads."""
+        while not self._stopping:
             self._wiring = Wiring(
-                self._config, self._log, self._notifier, dry_run=self._dry_run, state=state
+                self._config,
+                self._log,
+                self._notifier,
+                dry_run=self._dry_run,
+                predecessor=self._wiring,
             )
             self._notifier.ready()
-            state = await self._wiring.run()
-            if not self._reloading:
-                return
+            await self._wiring.run()
+            if self._next is not None:
+                self._take_over(self._next)
+
+    def _take_over(self, config: Config) -> None:
+        """Go on with another configuration, now that nothing works by the old one any more."""
+        if (config.log, config.node) != (self._config.log, self._config.node):
+            self._log.close()
+            self._log = self._open_log(config)
+        self._config, self._next = config, None
+        self._log.emit("sentinel.reloaded", "info", {})
 
     def _stop(self) -> None:
-        self._reloading = False
+        self._stopping = True
         if self._wiring is not None:
             self._wiring.stop()
 
@@ -117,12 +128,7 @@ class _Daemon:
             self._log.emit("sentinel.reload_refused", "error", {"reason": cure})
             return
         self._notifier.reloading()
-        if (config.log, config.node) != (self._config.log, self._config.node):
-            self._log.close()
-            self._log = self._open_log(config)
-        self._config = config
-        self._reloading = True
-        self._log.emit("sentinel.reloaded", "info", {})
+        self._next = config
         if self._wiring is not None:
             self._wiring.stop()
 

@@ -1,9 +1,10 @@
-"""The shell around the core: one TaskGroup, one bounded queue, one place that performs actions.
+"""The shell around the core: one TaskGroup, one way in for events, one place that performs actions.
 
-Every check runs in a task of its own and puts what it saw on the queue. One loop takes the events
-off it in order, lets ``core.step`` decide, and only then, in this order: stores the memory, tells
-keepalived through the lease and the track file, logs, and begins the actions. Actions report back
-as events. Nothing else acts, and nothing here decides.
+Every check runs in a task of its own and hands what it saw to ``_take``, one event after another.
+There ``core.step`` decides, and only then, in this order: the memory is stored, keepalived is told
+through the lease and the track file, and the actions begin, the log's lines among them. Actions
+report back as events. Nothing else acts, nothing here decides, and nothing can pile up: an event is
+done with before the next one comes, and at most one action is under way on each service.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
@@ -33,6 +33,7 @@ from sentinel.model import (
     LookAtKeepalived,
     Observation,
     Observed,
+    Outcome,
     Recheck,
     Report,
     RestartHaproxy,
@@ -43,19 +44,27 @@ from sentinel.model import (
 )
 from sentinel.parts import Parts
 
+#: Time passes for the core at this pace while it waits for something; all being well, more slowly,
+#: but never so slowly that a lease is not renewed when it is due.
 TICK_S: Final = 0.2
+TICK_WHILE_UP_S: Final = 1.0
 #: systemd's watchdog is fed at most this often, and only by completed steps.
 WATCHDOG_EVERY_S: Final = 1.0
-QUEUE_MAX: Final = 1000
+#: How often it is looked whether keepalived still calls the hook.
+HOOK_EVERY_S: Final = 1.0
 HISTORY_MAX: Final = 200
 #: At the end, what is under way may take this long: an init script that is killed between its stop
 #: and its start would leave HAProxy down.
 LAST_ACTION_S: Final = 5.0
-SURVEY_EVERY_TICKS: Final = 25
+SURVEY_EVERY_S: Final = 5.0
 #: A check keeps its own deadline; this much later the supervisor stops believing that it does.
 OVERRUN_S: Final = 2.0
 #: While HAProxy is being mended every check hurries, so that proof is had at once.
 MENDING_INTER_S: Final = 0.05
+
+
+#: What was reported, and when (CLOCK_BOOTTIME).
+History = deque[tuple[float, Report]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,22 +83,22 @@ class _Stopped(Exception):  # noqa: N818  (not an error: it ends the TaskGroup)
 class Supervisor:
     """Runs the checks, steps the core, performs its actions, until it is told to stop."""
 
-    def __init__(self, policy: Policy, state: State, parts: Parts) -> None:
+    def __init__(self, policy: Policy, state: State, parts: Parts, history: History) -> None:
+        """Go on from *state* and *history*, which a predecessor may have left."""
         self.state = state
         self.policy = policy
-        self.history: deque[tuple[float, Report]] = deque(maxlen=HISTORY_MAX)
+        self.history = history
         self.steps = 0
+        self.lease_written_s = -math.inf
         self._parts = parts
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_MAX)
         self._watches: dict[str, Watch] = {}
         self._group = asyncio.TaskGroup()
         self._stopping = asyncio.Event()
         self._performing: set[asyncio.Task[None]] = set()
-        self.lease_written_s = -math.inf
         self._leased: bool | None = None
         self._watchdog_s = -math.inf
-        self._surveyed = -1  # the incarnation whose frontends are followed
-        self._met = 0  # the newest incarnation that was looked at all round
+        self._phase_changed = asyncio.Event()
+        self._incarnation_changed = asyncio.Event()
 
     def stop(self) -> None:
         """Ask for the end; HAProxy, keepalived and the track file are left as they are."""
@@ -111,9 +120,9 @@ class Supervisor:
             async with self._group as group:
                 for check in self._parts.checks:
                     self._begin(check)
+                self._give_up_unfinished()
                 group.create_task(self._tick())
                 group.create_task(self._survey())
-                group.create_task(self._decide())
                 await self._stopping.wait()
                 if self._performing:
                     await asyncio.wait(self._performing, timeout=LAST_ACTION_S)
@@ -121,6 +130,13 @@ class Supervisor:
         except* _Stopped:
             pass
         return self.state
+
+    def _give_up_unfinished(self) -> None:
+        """Tell the core that what a predecessor had under way will not be heard of any more."""
+        for action in (self.state.in_flight, self.state.keepalived_in_flight):
+            if action is not None:
+                detail = "sentinel was reloaded before it ended"
+                self._take(Finished(action=action, ok=False, detail=detail))
 
     # --- seeing ---------------------------------------------------------------------------------
 
@@ -133,11 +149,13 @@ class Supervisor:
         task = self._group.create_task(self._watch(check, wake), name=check.name)
         self._watches[check.name] = Watch(check=check, task=task, wake=wake)
 
-    async def _end(self, name: str) -> None:
-        self._watches.pop(name).task.cancel()
+    def _end(self, name: str) -> None:
+        """Forget a check; a predecessor may have known it without its being watched now."""
+        if name in self._watches:
+            self._watches.pop(name).task.cancel()
         checks = {key: known for key, known in self.policy.checks.items() if key != name}
         self.policy = replace(self.policy, checks=checks)
-        await self._queue.put(CheckRemoved(check=name))
+        self._take(CheckRemoved(check=name))
 
     async def _watch(self, check: Check, wake: asyncio.Event) -> None:
         """Run *check* at its pace; it is judged before its next interval is chosen."""
@@ -145,13 +163,8 @@ class Supervisor:
             wake.clear()
             begun_s, incarnation = self._parts.clock(), self.state.incarnation
             observation = await _look(check)
-            await self._queue.put(
-                Observed(observation=observation, incarnation=incarnation, begun_s=begun_s)
-            )
-            await self._queue.join()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval_s(check)):
-                    await wake.wait()
+            self._take(Observed(observation=observation, incarnation=incarnation, begun_s=begun_s))
+            await _wait(wake, self._interval_s(check))
 
     def _interval_s(self, check: Check) -> float:
         """Choose inter, fastinter or downinter as HAProxy does."""
@@ -163,57 +176,68 @@ class Supervisor:
         return check.pace.inter_s if known.health.up else check.pace.downinter_s
 
     async def _tick(self) -> None:
+        """Let time pass, and see to what nobody else would."""
+        hook_s = -math.inf
         while True:
+            self._phase_changed.clear()
             now_s = self._parts.clock()
-            await self._queue.put(Tick())
-            await self._queue.put(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
+            self._take(Tick())
+            if now_s - hook_s >= HOOK_EVERY_S:
+                hook_s = now_s
+                self._take(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
             self._parts.log.retry()
-            await asyncio.sleep(TICK_S)
+            await _wait(self._phase_changed, self._tick_s())
+
+    def _tick_s(self) -> float:
+        if self.state.phase is not Phase.UP:
+            return TICK_S
+        return max(TICK_S, min(TICK_WHILE_UP_S, self._parts.renew_every_s))
 
     async def _survey(self) -> None:
         """Follow HAProxy's frontends, at every new incarnation and now and then in between.
 
         What a new one's configuration says (its stats socket) is used at once.
         """
+        surveyed = -1
         while True:
-            new = self._surveyed != self.state.incarnation
-            self._surveyed = self.state.incarnation
+            self._incarnation_changed.clear()
+            new, surveyed = surveyed != self.state.incarnation, self.state.incarnation
             found = await self._parts.discover(self.state)
             if found is not None:
-                await self._follow({check.name: check for check in found})
+                self._follow({check.name: check for check in found})
             if new:
                 self.wake_all()
-            for _ in range(SURVEY_EVERY_TICKS):
-                await asyncio.sleep(TICK_S)
-                if self._surveyed != self.state.incarnation:
-                    break
+            await _wait(self._incarnation_changed, SURVEY_EVERY_S)
 
-    async def _follow(self, found: Mapping[str, Check]) -> None:
-        """Run exactly the discovered checks that were found, beside the fixed ones."""
-        fixed = {check.name for check in self._parts.checks}
-        for name in [name for name in self._watches if name not in fixed | found.keys()]:
-            await self._end(name)
-        for name, check in found.items():
+    def _follow(self, found: Mapping[str, Check]) -> None:
+        """Run exactly the discovered checks that were found, beside the fixed ones.
+
+        One of the same name that is another object asks something else, and begins anew.
+        """
+        wanted = {**{check.name: check for check in self._parts.checks}, **found}
+        for name in self._watches.keys() | self.state.checks.keys():
+            watch = self._watches.get(name)
+            if name not in wanted or (watch is not None and watch.check is not wanted[name]):
+                self._end(name)
+        for name, check in wanted.items():
             if name not in self._watches:
                 self._begin(check)
 
     # --- deciding -------------------------------------------------------------------------------
 
-    async def _decide(self) -> None:
-        """Take the events in order; the one place where the state changes."""
-        parts = self._parts
-        while True:
-            event = await self._queue.get()
-            now_s = parts.clock()
-            self.state, actions = step(self.policy, self.state, event, now_s)
-            self._publish(now_s)
-            for action in actions:
-                self._begin_action(action)
-            self.steps += 1
-            self._queue.task_done()
-            if self.state.incarnation != self._met:
-                self._met = self.state.incarnation
-                self.wake_all()
+    def _take(self, event: Event) -> None:
+        """Take one event; the one place where the state changes."""
+        before, now_s = self.state, self._parts.clock()
+        self.state, actions = step(self.policy, before, event, now_s)
+        self._publish(now_s)
+        for action in actions:
+            self._begin_action(action)
+        self.steps += 1
+        if self.state.phase is not before.phase:
+            self._phase_changed.set()
+        if self.state.incarnation != before.incarnation:
+            self._incarnation_changed.set()
+            self.wake_all()
 
     def _publish(self, now_s: float) -> None:
         """Let the world know before anything is done: memory, keepalived, our own watchdog."""
@@ -245,15 +269,8 @@ class Supervisor:
             case Recheck(checks=names):
                 for name in names:
                     self.wake(name)
-            case _ if self._parts.dry_run and not isinstance(
-                action, LookAtHaproxy | LookAtKeepalived
-            ):
-                self._parts.log.emit(
-                    "action.skipped", "warning", {"action": repr(action), "reason": "dry run"}
-                )
-                self._group.create_task(
-                    self._queue.put(Finished(action=action, ok=False, detail="dry run"))
-                )
+            case _ if self._stopping.is_set():
+                pass  # it would be killed half way; a successor hears that it was given up
             case _:
                 task = self._group.create_task(self._perform(action))
                 self._performing.add(task)
@@ -266,29 +283,54 @@ class Supervisor:
             case LookAtHaproxy():
                 begun_s = parts.clock()
                 service = await parts.haproxy.look()
-                await self._queue.put(HaproxyServiceSeen(service=service, begun_s=begun_s))
+                self._take(HaproxyServiceSeen(service=service, begun_s=begun_s))
                 self.wake("process")
                 return
             case LookAtKeepalived():
-                service = await parts.keepalived.look()
-                await self._queue.put(KeepalivedServiceSeen(service=service))
+                self._take(KeepalivedServiceSeen(service=await parts.keepalived.look()))
                 return
+            case Recheck() | Report():
+                raise AssertionError(action)
+        outcome = self._skip(action) if parts.dry_run else await self._act(action)
+        self._take(Finished(action=action, ok=outcome.ok, detail=outcome.detail))
+
+    async def _act(
+        self, action: RestartHaproxy | KillHaproxy | StopKeepalived | StartKeepalived
+    ) -> Outcome:
+        """Change the world; the one place that does."""
+        parts = self._parts
+        match action:
             case RestartHaproxy():
                 if action.kill_first:
                     parts.kill(action.kill_first)
                 outcome = await parts.haproxy.restart()
                 self.wake("process")
+                return outcome
             case KillHaproxy(procs=procs):
-                outcome = parts.kill(procs)
+                return parts.kill(procs)
             case StopKeepalived():
-                outcome = await parts.keepalived.stop()
+                return await parts.keepalived.stop()
             case StartKeepalived():
-                outcome = await parts.keepalived.start()
-            case Recheck() | Report():
-                raise AssertionError(action)
+                return await parts.keepalived.start()
             case _:
                 assert_never(action)
-        await self._queue.put(Finished(action=action, ok=outcome.ok, detail=outcome.detail))
+
+    def _skip(self, action: Action) -> Outcome:
+        fields = {"action": repr(action), "reason": "dry run"}
+        self._parts.log.emit("action.skipped", "warning", fields)
+        return Outcome(ok=False, detail="dry run")
+
+
+async def _wait(wake: asyncio.Event, interval_s: float) -> None:
+    """Wait until *wake* is set, at the longest for so long.
+
+    A timer alone: a timeout would throw a CancelledError at every interval's end.
+    """
+    timer = asyncio.get_running_loop().call_later(interval_s, wake.set)
+    try:
+        await wake.wait()
+    finally:
+        timer.cancel()
 
 
 async def _look(check: Check) -> Observation:

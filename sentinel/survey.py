@@ -53,7 +53,7 @@ class Survey:
         """Return the probes to make now; None when nothing has changed since the last time."""
         await self._read(state.incarnation)
         if self._config.probe or not self._config.discover:
-            return None
+            return ()
         grounds = _Grounds(
             incarnation=state.incarnation, listening=_listening(state), local=await self._local()
         )

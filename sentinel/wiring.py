@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import time
+from collections import deque
 from pathlib import Path
 
 from sentinel import __version__
@@ -23,7 +24,7 @@ from sentinel.checks.listeners import PACE as LISTENERS_PACE
 from sentinel.checks.listeners import ListenersCheck
 from sentinel.checks.process import ProcessCheck
 from sentinel.checks.runtime import RuntimeCheck
-from sentinel.config import Config, OnFail
+from sentinel.config import Config, OnFail, Probe
 from sentinel.core import CheckPolicy, Memory, Policy, State
 from sentinel.drivers import addresses, service, signals
 from sentinel.drivers.lease import Claim
@@ -35,7 +36,7 @@ from sentinel.model import Instance, Scope
 from sentinel.parts import Parts
 from sentinel.processes.invocation import Invocation, running
 from sentinel.snapshot import Surroundings, snapshot
-from sentinel.supervisor import Supervisor
+from sentinel.supervisor import HISTORY_MAX, History, Supervisor
 from sentinel.survey import Survey
 
 #: A lease is renewed this many times before it would run out.
@@ -74,19 +75,20 @@ class Wiring:
         notifier: Notifier,
         *,
         dry_run: bool,
-        state: State | None = None,
+        predecessor: Wiring | None = None,
     ) -> None:
-        """Wire *config*; *state* is what a predecessor knew, None at a start."""
+        """Wire *config*; go on from where *predecessor* ended, if there was one."""
         self.config = config
         self.log = log
         self.notifier = notifier
         self._dry_run = dry_run
-        self._state = state
-        self._started_s = boottime_s()
+        self._stopped = False
         self._claim = Claim(config.hook)
         self._memory = memory_file(Path(config.run_dir, "memory.json"))
         self._invocations = invocation_file(Path(config.run_dir, "invocation.json"))
-        self._status = StatusSocket(Path(config.status.socket), config.status.group, self._document)
+        self._invoked: Invocation | None = None
+        self._invoked_pid = 0  # whose command line that was
+        self._status = StatusSocket(Path(config.status.socket), config.status.group)
         self._configuration = ConfigurationCheck(
             config.haproxy,
             config.configuration,
@@ -94,24 +96,33 @@ class Wiring:
             invocation=self._invocations.load(),
         )
         self._survey = Survey(config, self._invocation, addresses.local)
+        self._discovered: dict[Probe, ProbeCheck] = {}
         self._haproxy: service.Service | None = None
-        self.supervisor: Supervisor | None = None
+        self._supervisor: Supervisor | None = None
+        if predecessor is None:
+            self.started_s = boottime_s()
+            self._state = State(memory=self._memory.load() or Memory())
+            self.history: History = deque(maxlen=HISTORY_MAX)
+        else:
+            self.started_s = predecessor.started_s
+            self._state = predecessor.state
+            self.history = predecessor.history
 
-    async def run(self) -> State:
-        """Supervise until ``stop``; return the state for a successor."""
+    async def run(self) -> None:
+        """Supervise until ``stop``."""
         alive = self._alive
         self._haproxy = await service.choose(self.config.haproxy, alive=alive)
         keepalived = await service.choose(self.config.keepalived, alive=lambda: True)
-        state = self._state or State(memory=self._memory.load() or Memory())
         process = ProcessCheck(
             self.config.haproxy,
             self.config.process,
             main_pid=lambda: self._haproxy.main_pid if self._haproxy else 0,
             on_change=lambda: self._wake("process"),
         )
-        self.supervisor = Supervisor(
+        await self._haproxy.look()
+        supervisor = Supervisor(
             policy_of(self.config),
-            state,
+            self._state,
             Parts(
                 haproxy=self._haproxy,
                 keepalived=keepalived,
@@ -127,24 +138,33 @@ class Wiring:
                 check_policy=self._check_policy,
                 dry_run=self._dry_run,
             ),
+            self.history,
         )
-        await self._haproxy.look()
-        await self._status.open()
+        self._supervisor = supervisor
+        await self._status.open(lambda: self._document(supervisor))
+        if self._stopped:  # while the service manager was being asked
+            supervisor.stop()
         try:
-            return await self.supervisor.run()
+            await supervisor.run()
         finally:
             self._status.close()
             process.close()
 
+    @property
+    def state(self) -> State:
+        """What is known now, or was at the end."""
+        return self._state if self._supervisor is None else self._supervisor.state
+
     def stop(self) -> None:
         """End the supervisor; HAProxy, keepalived, lease and track file are left as they are."""
-        if self.supervisor is not None:
-            self.supervisor.stop()
+        self._stopped = True
+        if self._supervisor is not None:
+            self._supervisor.stop()
 
     def check_now(self) -> None:
         """Run every check at once."""
-        if self.supervisor is not None:
-            self.supervisor.wake_all()
+        if self._supervisor is not None:
+            self._supervisor.wake_all()
 
     # --- checks ---------------------------------------------------------------------------------
 
@@ -161,8 +181,13 @@ class Wiring:
         )
 
     async def _discover(self, state: State) -> tuple[Check, ...] | None:
+        """Return a check for each probe that is to be made, the same one for the same probe."""
         probes = await self._survey.find(state)
-        return None if probes is None else tuple(ProbeCheck(probe) for probe in probes)
+        if probes is None:
+            return None
+        known = self._discovered
+        self._discovered = {probe: known.get(probe) or ProbeCheck(probe) for probe in probes}
+        return tuple(self._discovered.values())
 
     def _check_policy(self, check: Check) -> CheckPolicy:
         yields, discovered = False, check.scope is Scope.RUNTIME
@@ -183,20 +208,27 @@ class Wiring:
         )
 
     def _invocation(self) -> Invocation:
-        """Return how HAProxy runs now, else how it was last seen to run."""
-        found = running(self._main_pid(), self.config.haproxy)
-        if found is not None and not self._dry_run:
-            self._invocations.save(found)
-        return found or self._configuration.invocation
+        """Return how HAProxy runs now, else how it was last seen to run.
+
+        Each main process is read once: reading the command line of one that hangs may hang as well.
+        """
+        pid = self._main_pid()
+        if pid not in {0, self._invoked_pid}:
+            found = running(pid, self.config.haproxy)
+            if found is not None:
+                self._invoked, self._invoked_pid = found, pid
+                if not self._dry_run:
+                    self._invocations.save(found)
+        return self._invoked or self._configuration.invocation
 
     # --- what the parts ask each other -----------------------------------------------------------
 
     def _wake(self, name: str) -> None:
-        if self.supervisor is not None:
-            self.supervisor.wake(name)
+        if self._supervisor is not None:
+            self._supervisor.wake(name)
 
     def _instance(self) -> Instance | None:
-        return self.supervisor.state.instance if self.supervisor else None
+        return self._supervisor.state.instance if self._supervisor else None
 
     def _worker_pid(self) -> int:
         instance = self._instance()
@@ -212,10 +244,8 @@ class Wiring:
 
     # --- status ----------------------------------------------------------------------------------
 
-    def _document(self) -> str:
-        supervisor, now_s = self.supervisor, boottime_s()
-        if supervisor is None:
-            return "{}"
+    def _document(self, supervisor: Supervisor) -> str:
+        now_s = boottime_s()
         document = snapshot(
             supervisor.policy,
             supervisor.state,
@@ -238,7 +268,7 @@ class Wiring:
             node=node_of(self.config),
             version=__version__,
             pid=os.getpid(),
-            started_s=self._started_s,
+            started_s=self.started_s,
             lease_written_s=None if math.isinf(written_s) else written_s,
             lease_s=self.config.hook.lease_s,
             hook_age_s=self._claim.called_age_s(now_s),

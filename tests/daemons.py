@@ -185,8 +185,12 @@ class Node:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """All living processes of HAProxy."""
-        return tuple(pid for pid in marked_pids(self.mark) if _name(pid) == "haproxy")
+        """All living processes of HAProxy; one that only checks a configuration is none."""
+        return tuple(
+            pid
+            for pid in marked_pids(self.mark)
+            if _name(pid) == "haproxy" and "-c" not in _arguments(pid)
+        )
 
     @property
     def master(self) -> int:
@@ -444,6 +448,12 @@ def _name(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip() if running(pid) else ""
     return ""
+
+
+def _arguments(pid: int) -> list[str]:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return []
 
 
 def _parent(pid: int) -> int:

@@ -8,11 +8,13 @@ one can hold sentinel up by asking.
 from __future__ import annotations
 
 import asyncio
+import errno
 import grp
 import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,32 +23,47 @@ WRITE_TIMEOUT_S: Final = 2.0
 
 
 class StatusSocket:
-    """Serves ``document()`` on a Unix socket; *error* says why it does not, empty when it does."""
+    """One Unix socket; *error* says why it does not listen, empty while it does."""
 
-    def __init__(self, path: Path, group: str, document: Callable[[], str]) -> None:
+    def __init__(self, path: Path, group: str) -> None:
         self.path = path
         self.error = ""
         self._group = group
-        self._document = document
         self._clients = 0
         self._server: asyncio.Server | None = None
+        self._inode = 0
 
-    async def open(self) -> None:
-        """Listen; replaces what a killed predecessor left behind. Never raises for the world."""
+    async def open(self, document: Callable[[], str]) -> None:
+        """Give ``document()`` to whoever connects; never raises for what the world does.
+
+        Replaces what a killed predecessor left behind, but nothing that somebody listens on: a dry
+        run, or another sentinel with another run_dir, must not make the one that acts invisible.
+        """
         try:
+            if self._is_taken():
+                raise FileExistsError(errno.EADDRINUSE, "another process listens on it")
             listener = self._bind()
         except (OSError, KeyError) as error:
-            self.error = f"status socket {self.path}: {error}"
+            self.error = f"status socket {self.path}: {_in_words(error)}"
             return
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+        self._server = await asyncio.start_unix_server(
+            partial(self._serve, document), sock=listener
+        )
 
     def close(self) -> None:
-        """Stop listening and remove the socket."""
+        """Stop listening and remove the socket, unless another one is there by now."""
         if self._server is not None:
             self._server.close()
             self._server = None
             with suppress(OSError):
-                self.path.unlink()
+                if self.path.stat().st_ino == self._inode:
+                    self.path.unlink()
+
+    def _is_taken(self) -> bool:
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as client:
+            client.settimeout(0)
+            # EAGAIN: somebody listens, and has no time for more than he has (connect(2))
+            return client.connect_ex(os.fspath(self.path)) in {0, errno.EAGAIN}
 
     def _bind(self) -> socket.socket:
         """Bind under another name first: nobody connects before owner and mode are right."""
@@ -58,6 +75,7 @@ class StatusSocket:
             gid = grp.getgrnam(self._group).gr_gid if self._group else -1
             os.chown(temporary, -1, gid)
             temporary.chmod(0o660 if self._group else 0o600)
+            self._inode = temporary.stat().st_ino
             temporary.replace(self.path)
         except BaseException:
             listener.close()
@@ -65,14 +83,19 @@ class StatusSocket:
         listener.settimeout(0)
         return listener
 
-    async def _serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self,
+        document: Callable[[], str],
+        _reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         if self._clients >= CLIENTS_MAX:
             writer.transport.abort()
             return
         self._clients += 1
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                writer.write(self._document().encode() + b"\n")
+                writer.write(document().encode() + b"\n")
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
@@ -80,3 +103,9 @@ class StatusSocket:
             writer.transport.abort()
         finally:
             self._clients -= 1
+
+
+def _in_words(error: OSError | KeyError) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]}: create it, or change status.group"
+    return error.strerror or str(error)
