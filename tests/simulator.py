@@ -178,6 +178,7 @@ class Manager:
     job: bool = False
     wanted: bool = True  # by the administrator
     unwanted_since_s: float = 0.0
+    stop_ended_haproxy: bool = False
     hangs: bool = False
     latency_s: float = 0.01
     starts: list[float] = field(default_factory=list)
@@ -251,6 +252,7 @@ class Manager:
         self.agenda.after(0.03, self._end_stop)
 
     def _end_stop(self) -> None:
+        self.stop_ended_haproxy = self.haproxy.worker is not None
         self.haproxy.kill()
         self.job, self.unwanted_since_s = False, self.agenda.now_s
         self.active, self.sub, self.result = "inactive", "dead", "success"
@@ -347,7 +349,8 @@ class Shell:
                 lambda: self._look(name) if self._turns[name] == turn else None,
             )
 
-        swift_s = self.agenda.random.uniform(0.0005, 0.02)
+        held_up = self.agenda.random.random() < self.node.held_up
+        swift_s = self.agenda.random.uniform(0.2, 0.5) if held_up else 0.01
         deadline_s = begun_s + pace.timeout_s
 
         def wait() -> None:
@@ -466,9 +469,12 @@ class Node:
         judge: Callable[["Node", State, State, tuple[Action, ...]], None],
         *,
         restarts_itself: bool,
+        held_up: float = 0.0,
     ) -> None:
+        """Start HAProxy; a check is *held_up* so often by a machine that is busy."""
         self.agenda = agenda
         self.policy = replace(policy, checks=CHECKS)
+        self.held_up = held_up
         self.haproxy = Haproxy(agenda)
         self.manager = Manager(agenda, self.haproxy, restarts_itself)
         self.keepalived = Keepalived()

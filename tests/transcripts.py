@@ -211,6 +211,7 @@ class _Play:
                 age_s = None if rest == "never" else float(rest.removeprefix("called "))
                 return HookSeen(age_s=age_s)
             case "removed":
+                self.line(f"without {rest}")
                 return CheckRemoved(check=rest)
             case _:
                 return self._observed(self._observation(name, rest), brackets)

@@ -9,8 +9,9 @@ from sentinel.core import evidence
 from sentinel.core.state import State
 from sentinel.model import Action, LookAtHaproxy, ServiceState
 
-#: An answer older than this is asked for again before it is acted on.
-FRESH_S: Final = 1.0
+#: An answer older than this is asked for again before it is acted on: an administrator's stop in
+#: between would be undone unseen.
+FRESH_S: Final = 0.25
 #: Pause between two looks while somebody else's job runs, and while nothing is urgent.
 LOOK_EVERY_S: Final = 0.1
 LOOK_SLOWLY_S: Final = 2.0

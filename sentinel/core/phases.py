@@ -116,7 +116,9 @@ def _dead(policy: Policy, state: State, now_s: float) -> Turn:
     if not manager.fresh_look(state, now_s):
         if manager.given_up(state, now_s):
             return moves.fail(state, "the service manager does not answer", now_s)
-        return manager.look_again(state, now_s, manager.LOOK_EVERY_S)
+        soon = evidence.backed_off(policy, state, now_s)
+        every_s = manager.LOOK_EVERY_S if soon else manager.LOOK_SLOWLY_S
+        return manager.look_again(state, now_s, every_s)
     purpose = manager.stopped_on_purpose(state, now_s)
     if purpose:
         return moves.stand_down(state, purpose, now_s)
