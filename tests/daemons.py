@@ -349,6 +349,10 @@ class Daemon:
             before = lease.read_text()
             wait_until(partial(_differs, lease, before), f"a renewal: {self}")
 
+    def check_now(self) -> None:
+        """Let it run all its checks now."""
+        self.process.send_signal(signal.SIGUSR1)
+
     def check(self, name: str) -> dict[str, Any]:
         """Return what the status says of the check *name*."""
         (found,) = (check for check in self.status()["checks"] if check["name"] == name)
@@ -398,7 +402,7 @@ def supervising(
     env: Mapping[str, str] | None = None,
     learned: bool = True,
 ) -> Iterator[Daemon]:
-    """Run ``sentinel run`` on *node*; hand it over once it has *learned* how HAProxy is.
+    """Run ``sentinel run`` on *node*; hand it over once it has *learned* that all is well.
 
     Fails when sentinel crashes.
     """
@@ -406,7 +410,7 @@ def supervising(
     daemon = Daemon(node, [*argv, *flags], env or {})
     try:
         if learned:
-            daemon.wait_for("phase.changed")
+            daemon.wait_until(_all_is_well, "every check passes")
         yield daemon
     finally:
         if daemon.running:
@@ -415,6 +419,16 @@ def supervising(
             daemon.wait()
     assert "sentinel.crashed" not in daemon.names(), daemon.text
     assert "Traceback" not in daemon.text, daemon.text
+
+
+def _all_is_well(document: dict[str, Any]) -> bool:
+    checks = document["checks"]
+    scopes = {check["scope"] for check in checks}
+    return (
+        {"process", "runtime", "frontend", "configuration"} <= scopes
+        and all(check["verdict"] == "PASS" for check in checks)
+        and document["overall"] == "healthy"
+    )
 
 
 def _event(line: str) -> Event | None:
