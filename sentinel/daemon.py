@@ -13,6 +13,7 @@ from pathlib import Path
 from sentinel.config import Config
 from sentinel.configfile import ConfigError
 from sentinel.drivers.notify import Notifier
+from sentinel.drivers.statussocket import StatusSocket
 from sentinel.log import EventLog, configure
 from sentinel.wiring import Wiring, node_of
 
@@ -64,6 +65,7 @@ class _Daemon:
         self._dry_run = dry_run
         self._notifier = Notifier()
         self._log = self._open_log(config)
+        self._status = StatusSocket(Path(config.status.socket), config.status.group)
         self._wiring: Wiring | None = None
         self._next: Config | None = None  # read at SIGHUP, for when the present wiring has ended
         self._stopping = False
@@ -83,6 +85,7 @@ class _Daemon:
             raise
         finally:
             self._notifier.stopping()
+            self._status.close()
             self._log.emit("sentinel.stopped", "info", {"pid": os.getpid()})
             self._log.close()
             self._notifier.close()
@@ -95,6 +98,7 @@ class _Daemon:
                 self._config,
                 self._log,
                 self._notifier,
+                self._status,
                 dry_run=self._dry_run,
                 predecessor=self._wiring,
             )
@@ -108,6 +112,9 @@ class _Daemon:
         if (config.log, config.node) != (self._config.log, self._config.node):
             self._log.close()
             self._log = self._open_log(config)
+        if config.status != self._config.status:
+            self._status.close()
+            self._status = StatusSocket(Path(config.status.socket), config.status.group)
         self._config, self._next = config, None
         self._log.emit("sentinel.reloaded", "info", {})
 

@@ -73,6 +73,7 @@ class Wiring:
         config: Config,
         log: EventLog,
         notifier: Notifier,
+        status: StatusSocket,
         *,
         dry_run: bool,
         predecessor: Wiring | None = None,
@@ -81,6 +82,7 @@ class Wiring:
         self.config = config
         self.log = log
         self.notifier = notifier
+        self._status = status
         self._dry_run = dry_run
         self._stopped = False
         self._claim = Claim(config.hook)
@@ -88,7 +90,6 @@ class Wiring:
         self._invocations = invocation_file(Path(config.run_dir, "invocation.json"))
         self._invoked: Invocation | None = None
         self._invoked_pid = 0  # whose command line that was
-        self._status = StatusSocket(Path(config.status.socket), config.status.group)
         self._configuration = ConfigurationCheck(
             config.haproxy,
             config.configuration,
@@ -147,7 +148,6 @@ class Wiring:
         try:
             await supervisor.run()
         finally:
-            self._status.close()
             process.close()
 
     @property

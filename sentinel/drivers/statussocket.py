@@ -14,7 +14,6 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,15 +29,19 @@ class StatusSocket:
         self.error = ""
         self._group = group
         self._clients = 0
+        self._document: Callable[[], str] = str
         self._server: asyncio.Server | None = None
         self._inode = 0
 
     async def open(self, document: Callable[[], str]) -> None:
-        """Give ``document()`` to whoever connects; never raises for what the world does.
+        """Give ``document()`` to whoever connects from now on; never raises for the world.
 
         Replaces what a killed predecessor left behind, but nothing that somebody listens on: a dry
         run, or another sentinel with another run_dir, must not make the one that acts invisible.
         """
+        self._document = document
+        if self._server is not None:
+            return
         try:
             if self._is_taken():
                 raise FileExistsError(errno.EADDRINUSE, "another process listens on it")
@@ -46,9 +49,8 @@ class StatusSocket:
         except (OSError, KeyError) as error:
             self.error = f"status socket {self.path}: {_in_words(error)}"
             return
-        self._server = await asyncio.start_unix_server(
-            partial(self._serve, document), sock=listener
-        )
+        self.error = ""
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
 
     def close(self) -> None:
         """Stop listening and remove the socket, unless another one is there by now."""
@@ -83,19 +85,14 @@ class StatusSocket:
         listener.settimeout(0)
         return listener
 
-    async def _serve(
-        self,
-        document: Callable[[], str],
-        _reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    async def _serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._clients >= CLIENTS_MAX:
             writer.transport.abort()
             return
         self._clients += 1
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                writer.write(document().encode() + b"\n")
+                writer.write(self._document().encode() + b"\n")
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
