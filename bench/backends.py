@@ -1,6 +1,6 @@
 """What the backends check costs in CPU with 10 and with 1,000 servers, opinion and probes apart.
 
-    python bench/backends.py [--runs 5]
+    python bench/backends.py [--runs 5] [--json FILE]
 
 One real HAProxy plays the servers, on addresses of 127.1.0.0/16; another one lists them as its own,
 ten in a pool. Shown is the median over the runs of the CPU (user + system) and the duration of one
@@ -9,16 +9,18 @@ run of the check, with default settings: first HAProxy's opinion alone, then wit
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from report import Report, arguments, conclude, spread
 
 from sentinel.checks.backends import BackendsCheck
 from sentinel.checks.http import look
@@ -28,6 +30,8 @@ from sentinel.model import Code, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: The cells of one row of the table.
+Row = tuple[str, ...]
 PORT: Final = 21500
 START_S: Final = 10.0
 SERVERS: Final = f"""\
@@ -73,8 +77,8 @@ def pools(servers: int) -> str:
     return "\n".join([*lines, ""])
 
 
-async def measure(stats: str, settings: Backends, runs: int) -> tuple[float, float]:
-    """Return the median CPU and duration of one run, in milliseconds."""
+async def measure(stats: str, settings: Backends, runs: int) -> tuple[list[float], list[float]]:
+    """Return the CPU and the duration of every run, in milliseconds."""
     check = BackendsCheck(lambda: stats, settings, look)
     wanted = Code.L7OK if settings.probe else None
     await check()
@@ -88,15 +92,24 @@ async def measure(stats: str, settings: Backends, runs: int) -> tuple[float, flo
         assert isinstance(seen.view, tuple)
         odd = {s.probe_detail for pool in seen.view for s in pool.servers if s.probe is not wanted}
         assert not odd, odd
-    return statistics.median(cpu_ms), statistics.median(took_ms)
+    return cpu_ms, took_ms
 
 
-def main() -> None:
+def row(servers: int, settings: Backends, cpu_ms: list[float], took_ms: list[float]) -> Row:
+    """Return one row of the table; the last figure is a share of a core at the default pace."""
+    name = f"{servers:,} servers, {'opinion and probes' if settings.probe else 'opinion alone'}"
+    median_ms = statistics.median(cpu_ms)
+    core = median_ms / 1000 / settings.pace.inter_s
+    took = f"{statistics.median(took_ms):.1f}"
+    return (name, *spread(cpu_ms, 1), took, f"{median_ms / servers:.3f}", f"{core:.2%}")
+
+
+def main() -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
-    print(f"{'servers':>8} {'probes':>7} {'CPU ms':>8} {'took ms':>8} {'CPU ms/server':>14}")
+    options = parser.parse_args()
+    rows, samples = [], {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(haproxy(SERVERS, folder / "servers.cfg"))
@@ -104,10 +117,18 @@ def main() -> None:
             with haproxy(pools(servers), folder / f"balancer{servers}.cfg") as stats:
                 for probe in (False, True):
                     settings = Backends(probe=probe)
-                    cpu_ms, took_ms = asyncio.run(measure(stats, settings, runs))
-                    told = f"{'yes' if probe else 'no':>7} {cpu_ms:8.1f} {took_ms:8.1f}"
-                    print(f"{servers:8} {told} {cpu_ms / servers:14.3f}")
+                    cpu_ms, took_ms = asyncio.run(measure(stats, settings, options.runs))
+                    rows.append(row(servers, settings, cpu_ms, took_ms))
+                    samples[rows[-1][0]] = cpu_ms
+    report = Report(
+        name="backends",
+        title="One run of the backends check, CPU ms",
+        header=("", "median", "least", "greatest", "took ms", "a server", "of a core"),
+        rows=tuple(rows),
+        samples=samples,
+    )
+    return conclude(report, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

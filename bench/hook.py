@@ -1,6 +1,6 @@
 """What one call of the hook costs, beside the check it replaces, as processes grow in number.
 
-    python bench/hook.py [--runs 300] [--sleepers 0 100 500]
+    python bench/hook.py [--runs 300] [--sleepers 0 100 500] [--json FILE]
 
 hyperfine (without a shell of its own) runs, side by side: ``/bin/true``, the floor of starting any
 program; the hook with a good lease; the hook with none, where it looks at a process; and the
@@ -11,7 +11,6 @@ Exit 1 when the hook takes more than 2 ms, or more than a tenth of the original'
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -25,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
+
+from report import Report, Target, arguments, conclude
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,49 +114,72 @@ def sleepers(count: int) -> Iterator[None]:
             os.waitpid(pid, 0)
 
 
-def print_table(processes: int, costs: dict[str, Cost]) -> None:
-    """Print one block of the report, everything as a ratio to the floor and to the original."""
+def rows_of(processes: int, costs: dict[str, Cost]) -> list[tuple[str, ...]]:
+    """Return one block of the table, everything as a ratio to the floor and to the original."""
     floor, original = costs["/bin/true"], costs["original ps|grep"]
-    print(f"\n{processes} processes")
-    print(f"  {'':18} {'wall ms':>8} {'CPU ms':>8} {'x true':>7} {'of original CPU':>16}")
-    for name, cost in costs.items():
-        print(
-            f"  {name:18} {cost.wall_ms:8.2f} {cost.cpu_ms:8.2f}"
-            f" {cost.wall_ms / floor.wall_ms:7.1f} {cost.cpu_ms / original.cpu_ms:16.1%}"
+    return [
+        (
+            f"{name}, {processes} processes",
+            f"{cost.wall_ms:.2f}",
+            f"{cost.cpu_ms:.2f}",
+            f"{cost.wall_ms / floor.wall_ms:.1f}",
+            f"{cost.cpu_ms / original.cpu_ms:.1%}",
         )
+        for name, cost in costs.items()
+    ]
 
 
-def within_limits(costs: dict[str, Cost]) -> bool:
-    """Say whether both ways through the hook keep to the limits."""
-    original = costs["original ps|grep"]
-    return all(
-        cost.wall_ms <= WALL_MAX_MS and cost.cpu_ms <= CPU_SHARE_MAX * original.cpu_ms
+def conclusion(measured: dict[int, dict[str, Cost]]) -> Report:
+    """Judge the dearer way through the hook, at the greatest number of processes."""
+    hooks = [
+        (cost, costs["original ps|grep"])
+        for costs in measured.values()
         for name, cost in costs.items()
         if name.startswith("hook")
+    ]
+    few, many = measured[min(measured)], measured[max(measured)]
+    growth = many["hook, lease good"].cpu_ms / few["hook, lease good"].cpu_ms
+    return Report(
+        name="hook",
+        title="One call of the hook beside the check it replaces, medians",
+        header=("", "wall ms", "CPU ms", "x true", "of original CPU"),
+        rows=tuple(row for count, costs in measured.items() for row in rows_of(count, costs)),
+        targets=(
+            Target(
+                what="the hook's wall time, at worst",
+                figure=max(hook.wall_ms for hook, _ in hooks),
+                limit=WALL_MAX_MS,
+                unit="ms",
+            ),
+            Target(
+                what="the hook's share of the original's CPU, at worst",
+                figure=max(hook.cpu_ms / original.cpu_ms for hook, original in hooks),
+                limit=CPU_SHARE_MAX,
+                unit="of it",
+            ),
+        ),
+        notes=(
+            f"from {min(measured)} to {max(measured)} processes its CPU grows {growth:.2f}-fold",
+        ),
     )
 
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description="Cost of the hook beside the original check.")
+    parser = arguments(__doc__)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--sleepers", type=int, nargs="+", default=[0, 100, 500])
     options = parser.parse_args()
     if shutil.which("hyperfine") is None:
         parser.error("hyperfine is needed: apt install hyperfine")
-    good = True
+    measured = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for count in options.sleepers:
             with sleepers(count):
                 processes = sum(entry.name.isdigit() for entry in Path("/proc").iterdir())
-                costs = measure(folder, options.runs)
-            print_table(processes, costs)
-            good = within_limits(costs) and good
-    print(
-        f"\nat most {WALL_MAX_MS} ms and {CPU_SHARE_MAX:.0%} of the CPU: {'yes' if good else 'NO'}"
-    )
-    return 0 if good else 1
+                measured[processes] = measure(folder, options.runs)
+    return conclude(conclusion(measured), options.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What one probe costs in CPU, beside the usual ways to ask the same, and for 1,000 servers.
 
-    python bench/probe.py [--probes 300] [--rounds 5]
+    python bench/probe.py [--probes 300] [--rounds 5] [--json FILE]
 
 A real HAProxy answers on loopback. In every round each way probes it so many times, one after
 another: sentinel's exchange (tcp, http, https), http.client of the standard library, and a curl
@@ -11,7 +11,6 @@ median of the rounds. Exit 1 when an http probe takes more than a tenth of curl'
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import http.client
 import resource
@@ -27,6 +26,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from report import Report, Target, arguments, conclude, spread
 
 from sentinel.checks.http import look
 from sentinel.config import Pace, Probe, ProbeType
@@ -163,8 +164,8 @@ def ways() -> dict[str, Callable[[int], None]]:
     }
 
 
-def measure(probes: int, rounds: int) -> dict[str, float]:
-    """Return the CPU milliseconds of one probe by way: the median of the rounds."""
+def measure(probes: int, rounds: int) -> dict[str, list[float]]:
+    """Return the CPU milliseconds of one probe by way, one sample a round."""
     costs: dict[str, list[float]] = {name: [] for name in ways()}
     for round_ in range(rounds + 1):
         for name, run in ways().items():
@@ -173,12 +174,42 @@ def measure(probes: int, rounds: int) -> dict[str, float]:
             run(times)
             if round_:  # the first warms up
                 costs[name].append((cpu_ms() - before_ms) / times)
-    return {name: statistics.median(found) for name, found in costs.items()}
+    return costs
+
+
+def conclusion(samples: dict[str, list[float]]) -> Report:
+    """Judge by medians."""
+    costs = {name: statistics.median(found) for name, found in samples.items()}
+    rows = []
+    for name, cost in costs.items():
+        scheme = "https" if name.endswith("https") else "http"
+        shares = (cost / costs[f"curl {scheme}"], cost / costs[f"http.client {scheme}"])
+        rows.append((name, *spread(samples[name], 3), *(f"{share:.1%}" for share in shares)))
+    core = costs["1,000 http targets"] * TARGETS / 2000
+    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Report(
+        name="probe",
+        title="CPU of one probe, ms",
+        header=("", "median", "least", "greatest", "of curl", "of http.client"),
+        rows=tuple(rows),
+        targets=(
+            Target(
+                what="an http probe's share of a curl's CPU",
+                figure=costs["sentinel http"] / costs["curl http"],
+                limit=CPU_SHARE_MAX,
+                unit="of it",
+            ),
+        ),
+        notes=(
+            f"1,000 servers every 2 s: {core:.1%} of one core; most memory used {rss_mb:.0f} MB",
+        ),
+        samples=samples,
+    )
 
 
 def main() -> int:
     """Measure, print, judge."""
-    parser = argparse.ArgumentParser(description="CPU of one probe beside curl and http.client.")
+    parser = arguments(__doc__)
     parser.add_argument("--probes", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -186,21 +217,8 @@ def main() -> int:
         if shutil.which(program) is None:
             parser.error(f"{program} is needed: apt install {program}")
     with tempfile.TemporaryDirectory() as temporary, haproxy(Path(temporary)):
-        costs = measure(options.probes, options.rounds)
-    print(f"{'':20} {'CPU ms':>8} {'of curl':>9} {'of http.client':>15}")
-    for name, cost in costs.items():
-        scheme = "https" if name.endswith("https") else "http"
-        print(
-            f"{name:20} {cost:8.3f} {cost / costs[f'curl {scheme}']:9.1%}"
-            f" {cost / costs[f'http.client {scheme}']:15.1%}"
-        )
-    core = costs["1,000 http targets"] * TARGETS / 2000
-    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\n1,000 servers every 2 s: {core:.1%} of one core; most memory used {rss_mb:.0f} MB")
-    share = costs["sentinel http"] / costs["curl http"]
-    good = share <= CPU_SHARE_MAX
-    print(f"an http probe takes at most {CPU_SHARE_MAX:.0%} of a curl: {'yes' if good else 'NO'}")
-    return 0 if good else 1
+        samples = measure(options.probes, options.rounds)
+    return conclude(conclusion(samples), options.json)
 
 
 if __name__ == "__main__":
