@@ -52,7 +52,6 @@ class Watcher:
     spent: list[float] = field(default_factory=list)
     reports: list[tuple[float, str]] = field(default_factory=list)
     not_serving_since_s: float | None = None
-    yielded_s: float = 0.0  # the longest that a deaf HAProxy was offered
 
     def judge(self, node: Node, before: State, after: State, actions: tuple[Action, ...]) -> None:
         """Judge one step."""
@@ -119,7 +118,8 @@ class Watcher:
                 assert not evidence.failing(node.shell.policy, after, now_s)
                 self._judge_rung(action, node.shell.life, now_s)
             case LookAtHaproxy():
-                self.looks.append(now_s)
+                self.looks = [at_s for at_s in self.looks if now_s - at_s < 1.0] + [now_s]
+                assert len(self.looks) <= 15
             case LookAtKeepalived():
                 pass
             case Report():
