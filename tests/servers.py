@@ -75,11 +75,12 @@ def answering(data: bytes) -> Behaviour:
 
 
 @contextmanager
-def serving(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve one connection after another on loopback and hand out the address."""
+def serving(
+    behaviour: Behaviour, *, tls: ssl.SSLContext | None = None, path: Path | None = None
+) -> Iterator[str]:
+    """Serve one connection after another, on loopback or at *path*, and hand out the address."""
     over = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    with _listening(path) as listener:
 
         def serve() -> None:
             while True:
@@ -96,12 +97,18 @@ def serving(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> Itera
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield f"127.0.0.1:{port}"
+            yield str(path) if path else f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
             over.set()
             listener.shutdown(socket.SHUT_RDWR)
             thread.join(DEADLINE_S)
             assert not thread.is_alive(), "the behaviour does not end"
+
+
+def _listening(path: Path | None) -> socket.socket:
+    if path is None:
+        return socket.create_server(("127.0.0.1", 0))
+    return socket.create_server(str(path), family=socket.AF_UNIX)
 
 
 def tls_context(file: Path) -> ssl.SSLContext:
