@@ -9,26 +9,41 @@ from typing import TYPE_CHECKING
 import pytest
 from lab.fixtures import lab
 from lab.image import held_image, project_recipe
-from system.loadbalancer import SUITES, LoadBalancer, running_load_balancer
+from system.boot import SUITES, running_load_balancer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["balancer", "lab", "machine"]
+    from system.loadbalancer import LoadBalancer
+
+__all__ = ["balancer", "image", "lab", "machine"]
 
 
 @pytest.fixture(scope="session")
-def machine(lab: Path) -> Iterator[Callable[[str], LoadBalancer]]:
+def image(lab: Path) -> Iterator[Callable[[str], Path]]:
+    """Hold the image of a Debian release, made if need be, from when it is asked for."""
+    held: dict[str, Path] = {}
+    with ExitStack() as stack:
+
+        def hold(suite: str) -> Path:
+            if suite not in held:
+                recipe = replace(project_recipe(), suite=suite)
+                held[suite] = stack.enter_context(held_image(lab, recipe))
+            return held[suite]
+
+        yield hold
+
+
+@pytest.fixture(scope="session")
+def machine(image: Callable[[str], Path]) -> Iterator[Callable[[str], LoadBalancer]]:
     """Boot the load balancer of a Debian release when it is asked for the first time."""
     running: dict[str, LoadBalancer] = {}
     with ExitStack() as stack:
 
         def boot(suite: str) -> LoadBalancer:
             if suite not in running:
-                recipe = replace(project_recipe(), suite=suite)
-                image = stack.enter_context(held_image(lab, recipe))
-                running[suite] = stack.enter_context(running_load_balancer(image))
+                running[suite] = stack.enter_context(running_load_balancer(image(suite)))
             return running[suite]
 
         yield boot

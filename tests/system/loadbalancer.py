@@ -10,93 +10,34 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from contextlib import ExitStack, contextmanager
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
 from haproxies import wait_until
-from lab.image import PROJECT, VENV
+from lab.image import PROJECT
 from lab.installation import install_sentinel
-from lab.network import Namespace, Switch
-from lab.node import Node
 from lab.traces import init_pid
+from system.shipped import (
+    FRONTENDS,
+    HOOK,
+    QUICK,
+    RESET,
+    SENTINEL_TOML,
+    VIP,
+    WEB_SERVER,
+    haproxy_cfg,
+)
 
 from sentinel.commands.status import NoAnswerError, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SENTINEL: Final = f"{VENV}/bin/sentinel"
-SENTINEL_TOML: Final = "/etc/sentinel/sentinel.toml"
-HAPROXY_CFG: Final = "/etc/haproxy/haproxy.cfg"
-HOOK: Final = "/usr/libexec/keepalived/chk_sentinel.sh"
-ADDRESS: Final = "192.168.1.189"
-NEIGHBOUR: Final = "192.168.1.222"
-VIP: Final = "192.168.1.99"
-FRONTENDS: Final = {"frontend/http-in:80", "frontend/sentinel:8405"}
-#: The Debian releases that the most important tests run on; the first runs all others, too.
-SUITES: Final = tuple(os.environ.get("SENTINEL_LAB_SUITES", "bookworm trixie").split())
-BUDGET: Final = 3
-WINDOW_S: Final = 8.0
-HOLD_S: Final = 1.5
-#: Everything that waits is short, every change of phase is told, and the window of the budget ends
-#: within a test.
-QUICK: Final = f"""\
-[log]
-level = "debug"
-[restart]
-budget = {BUDGET}
-window = "{WINDOW_S:g}s"
-backoff = "200ms"
-backoff_max = "1s"
-verify = "2s"
-[keepalived]
-stop_after = "500ms"
-hold = "{HOLD_S * 1000:.0f}ms"
-"""
-_WEB_SERVER: Final = ("-m", "http.server", "81", "--directory")
-_RESET: Final = f"""\
-rm -f /run/hang
-systemctl kill --signal=KILL sentinel 2>/dev/null
-systemctl stop --no-block sentinel
-systemctl stop 'test-*' 2>/dev/null
-while mountpoint -q /run/sentinel; do
-    systemctl stop keepalived
-    umount /run/sentinel
-done
-rm -f /run/systemd/system/*.service.d/test.conf /run/sentinel/memory.json /run/sentinel/lease
-rm -f {SENTINEL_TOML}
-chmod 755 {HOOK}
-systemctl unmask --quiet haproxy keepalived
-systemctl daemon-reload
-systemctl stop sentinel
-systemctl reset-failed
-killall --quiet --signal KILL haproxy
-systemctl kill --signal=CONT rsyslog 2>/dev/null
-systemctl start rsyslog syslog.socket
-cat >{HAPROXY_CFG}
-systemctl restart haproxy
-systemctl reset-failed
-echo 0 >/run/sentinel/track
-systemctl start keepalived
-"""
-
-
-on_every_suite = pytest.mark.parametrize("balancer", SUITES, indirect=True)
-
-
-def haproxy_cfg() -> str:
-    """Return the shipped configuration, for fewer connections."""
-    shipped = (PROJECT / "contrib/haproxy/haproxy.cfg").read_text()
-    configuration = shipped.replace("maxconn 20000 ", "maxconn 2000 ")
-    assert configuration != shipped
-    return configuration
+    from lab.network import Namespace
+    from lab.node import Node
 
 
 class LoadBalancer:
@@ -107,6 +48,7 @@ class LoadBalancer:
         self.neighbour: Final = neighbour
         self.notes: list[str] = []
         self._since_s = 0.0
+        self._well_s = 0.0
 
     # --- preparing ------------------------------------------------------------------------------
 
@@ -122,18 +64,22 @@ class LoadBalancer:
         self.node.run("mkdir", "-p", "/var/empty")
         quiet = ("-p", "StandardOutput=null", "-p", "StandardError=null")
         self.node.run(
-            "systemd-run", "--quiet", "--unit=web1", *quiet, "python3", *_WEB_SERVER, "/var/empty"
+            "systemd-run", "--quiet", "--unit=web1", *quiet, "python3", *WEB_SERVER, "/var/empty"
         )
+
+    def since_now(self) -> None:
+        """Take no notice of what has been logged before."""
+        self._since_s = self._well_s = _now_s()
 
     def reset(self) -> None:
         """Bring all back to a good state: HAProxy and keepalived run, sentinel does not."""
         self.notes.clear()
-        self._since_s = _now_s()
-        self.node.run("sh", "-c", _RESET, stdin=haproxy_cfg(), timeout_s=60.0)
+        self.since_now()
+        self.node.run("sh", "-c", RESET, stdin=haproxy_cfg(), timeout_s=60.0)
 
     def supervise(self, configuration: str | None = QUICK, overall: str = "healthy") -> None:
         """Start sentinel and wait until it calls the node *overall*; None is no file at all."""
-        self._since_s = _now_s()
+        self.since_now()
         if configuration is not None:
             self.node.write(SENTINEL_TOML, configuration)
         self.node.run("systemctl", "start", "sentinel", timeout_s=40.0)
@@ -141,6 +87,7 @@ class LoadBalancer:
         if overall == "healthy":
             wait_until(self._all_seen, "every check passes")
             self.wait_vip()
+        self._well_s = _now_s()
 
     def drop_in(self, unit: str, settings: str) -> None:
         """Change settings of a unit's [Service] until the next reset."""
@@ -228,8 +175,10 @@ class LoadBalancer:
         return self.neighbour.run(*curl, f"http://{VIP}{path}", check=False).returncode == 0
 
     def haproxy_pids(self) -> set[int]:
-        """Return all processes named haproxy."""
-        return {int(pid) for pid in self.node.run("pidof", "haproxy", check=False).stdout.split()}
+        """Return all of HAProxy's processes; one that only checks a configuration is none."""
+        lines = self.node.run("ps", "-C", "haproxy", "-o", "pid=,args=", check=False).stdout
+        processes = [line.split() for line in lines.splitlines()]
+        return {int(pid) for pid, _, *arguments in processes if "-c" not in arguments}
 
     def listener_pids(self) -> set[int]:
         """Return the processes that hold HAProxy's TCP listeners."""
@@ -242,9 +191,9 @@ class LoadBalancer:
         return self.node.run(*argv).stdout
 
     def keepalived_states(self) -> list[str]:
-        """Return the VRRP states that keepalived has entered since ``supervise``."""
+        """Return the VRRP states that keepalived has entered since all was well."""
         argv = ("journalctl", "--quiet", "--no-pager", "--output=cat", "--unit=keepalived")
-        lines = self.node.run(*argv, f"--since=@{self._since_s:.6f}").stdout.splitlines()
+        lines = self.node.run(*argv, f"--since=@{self._well_s:.6f}").stdout.splitlines()
         return [line.split()[-2] for line in lines if line.endswith(" STATE")]
 
     # --- waiting --------------------------------------------------------------------------------
@@ -300,6 +249,24 @@ class LoadBalancer:
         self.wait_vip()
 
     @contextmanager
+    def lease_words(self) -> Iterator[set[str]]:
+        """Collect every word that the lease says during the block."""
+        seen: set[str] = set()
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.002):
+                seen.add(self.lease())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield seen
+        finally:
+            done.set()
+            watcher.join()
+
+    @contextmanager
     def timed(self, fault: str) -> Iterator[None]:
         """Note how long after the beginning of the block sentinel yielded and served again.
 
@@ -340,26 +307,3 @@ def _now_s() -> float:
 def when(event: dict[str, Any]) -> float:
     """Return the time of an event in seconds since the epoch."""
     return datetime.fromisoformat(event["time"]).timestamp()
-
-
-@contextmanager
-def running_load_balancer(image: Path) -> Iterator[LoadBalancer]:
-    """Boot a load balancer and lay its cables."""
-    with ExitStack() as stack:
-        node = stack.enter_context(Node(image))
-        neighbour = stack.enter_context(Namespace())
-        switch = stack.enter_context(Switch())
-        # As systemd sets it on a real machine; with 10, journald cannot hand rsyslog a few lines.
-        node.network.run("sh", "-c", "echo 512 >/proc/sys/net/unix/max_dgram_qlen")
-        node.power_on()
-        switch.connect(node.network, f"{ADDRESS}/24")
-        switch.connect(neighbour, f"{NEIGHBOUR}/24")
-        folder = stack.enter_context(TemporaryDirectory())
-        argv = neighbour.inside(sys.executable, *_WEB_SERVER, folder)
-        quiet = subprocess.DEVNULL
-        web2 = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet)
-        stack.enter_context(web2)
-        stack.callback(web2.kill)
-        balancer = LoadBalancer(node, neighbour)
-        balancer.set_up()
-        yield balancer

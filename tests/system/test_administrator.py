@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import wait_until
-from system.loadbalancer import on_every_suite
+from system.boot import on_every_suite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from system.loadbalancer import LoadBalancer
 
 pytestmark = pytest.mark.lab
 
 #: The supervisor looks at a stopped unit every 2 s: so long for two looks and a bit.
 SEVERAL_LOOKS_MS: Final = 5000
-
-
-@contextmanager
-def leases(balancer: LoadBalancer) -> Iterator[set[str]]:
-    """Collect every word that the lease says during the block."""
-    seen: set[str] = set()
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            seen.add(balancer.lease())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        done.set()
-        watcher.join()
 
 
 def assert_nothing_was_mended(balancer: LoadBalancer) -> None:
@@ -105,7 +82,7 @@ def test_reload(balancer: LoadBalancer) -> None:
     """A reload, by systemctl or by signal, never lets go of the VIP for a moment."""
     balancer.supervise()
 
-    with leases(balancer) as words:
+    with balancer.lease_words() as words:
         balancer.node.run("systemctl", "reload", "haproxy")
         balancer.wait_mended(1)
         incarnation = balancer.status()["haproxy"]["incarnation"]

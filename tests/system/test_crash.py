@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import wait_until
-from system.loadbalancer import BUDGET, WINDOW_S, on_every_suite, when
+from system.boot import on_every_suite
+from system.loadbalancer import when
+from system.shipped import BUDGET, WINDOW_S
 
 if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import wait_until
-from system.loadbalancer import HAPROXY_CFG, HOLD_S, SENTINEL, haproxy_cfg, on_every_suite, when
+from system.boot import on_every_suite
+from system.loadbalancer import when
+from system.shipped import HAPROXY_CFG, HOLD_S, SENTINEL, haproxy_cfg
 
 if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer

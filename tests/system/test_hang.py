@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from haproxies import wait_until
-from system.loadbalancer import on_every_suite
+from system.boot import on_every_suite
 
 if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer

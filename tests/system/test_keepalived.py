@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import wait_until
-from system.loadbalancer import HAPROXY_CFG, HOOK, QUICK, SENTINEL, haproxy_cfg
+from system.shipped import HAPROXY_CFG, HOOK, QUICK, SENTINEL, haproxy_cfg
 
 if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer

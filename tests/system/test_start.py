@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from haproxies import wait_until
-from system.loadbalancer import FRONTENDS, SENTINEL
+from system.boot import SUITES, running_load_balancer
+from system.shipped import FRONTENDS, SENTINEL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from system.loadbalancer import LoadBalancer
 
 pytestmark = pytest.mark.lab
@@ -55,3 +59,26 @@ def test_the_sandbox(balancer: LoadBalancer) -> None:
     ).stdout
     print(rated)  # noqa: T201  (for whoever runs pytest -s)
     assert float(rated.rpartition(": ")[2].split()[0]) < 4.0
+
+
+def test_a_shutdown_and_a_boot_make_no_alarm(image: Callable[[str], Path]) -> None:
+    """A shutdown is not taken for a crash, and after a boot all is well without a restart."""
+    with running_load_balancer(image(SUITES[0])) as balancer:
+        balancer.reset()
+        balancer.supervise()
+        balancer.node.run("systemctl", "enable", "haproxy", "keepalived", "sentinel")
+
+        balancer.node.shut_down()
+        assert balancer.names()[-1] == "sentinel.stopped"
+        assert {event["level"] for event in balancer.events()} <= {"debug", "info"}
+        assert balancer.phases() == ["UP"]
+
+        balancer.since_now()
+        balancer.node.power_on()
+        balancer.serve_web()
+        balancer.wait_overall("healthy")
+        balancer.wait_vip()
+        balancer.assert_good()
+        assert balancer.status()["restarts"]["used"] == 0
+        assert balancer.phases() == ["UP"]
+        assert balancer.keepalived_states() == ["BACKUP", "MASTER"]

@@ -1,0 +1,70 @@
+"""What a load balancer of these tests is made of, and how it gets back to a good state."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lab.image import PROJECT, VENV
+
+SENTINEL: Final = f"{VENV}/bin/sentinel"
+SENTINEL_TOML: Final = "/etc/sentinel/sentinel.toml"
+HAPROXY_CFG: Final = "/etc/haproxy/haproxy.cfg"
+HOOK: Final = "/usr/libexec/keepalived/chk_sentinel.sh"
+ADDRESS: Final = "192.168.1.189"
+NEIGHBOUR: Final = "192.168.1.222"
+VIP: Final = "192.168.1.99"
+FRONTENDS: Final = {"frontend/http-in:80", "frontend/sentinel:8405"}
+BUDGET: Final = 3
+WINDOW_S: Final = 8.0
+HOLD_S: Final = 1.5
+#: Everything that waits is short, every change of phase is told, and the window of the budget ends
+#: within a test.
+QUICK: Final = f"""\
+[log]
+level = "debug"
+[restart]
+budget = {BUDGET}
+window = "{WINDOW_S:g}s"
+backoff = "200ms"
+backoff_max = "1s"
+verify = "2s"
+[keepalived]
+stop_after = "500ms"
+hold = "{HOLD_S * 1000:.0f}ms"
+"""
+#: Arguments of Python; a folder to serve follows.
+WEB_SERVER: Final = ("-m", "http.server", "81", "--directory")
+#: Shell commands; haproxy.cfg is their standard input.
+RESET: Final = f"""\
+rm -f /run/hang
+systemctl kill --signal=KILL sentinel 2>/dev/null
+systemctl stop --no-block sentinel
+systemctl stop 'test-*' 2>/dev/null
+while mountpoint -q /run/sentinel; do
+    systemctl stop keepalived
+    umount /run/sentinel
+done
+rm -f /run/systemd/system/*.service.d/test.conf /run/sentinel/*.json /run/sentinel/lease
+rm -f {SENTINEL_TOML}
+chmod 755 {HOOK}
+systemctl unmask --quiet haproxy keepalived
+systemctl daemon-reload
+systemctl stop sentinel
+systemctl reset-failed
+killall --quiet --signal KILL haproxy
+systemctl kill --signal=CONT rsyslog 2>/dev/null
+systemctl start rsyslog syslog.socket
+cat >{HAPROXY_CFG}
+systemctl restart haproxy
+systemctl reset-failed
+echo 0 >/run/sentinel/track
+systemctl start keepalived
+"""
+
+
+def haproxy_cfg() -> str:
+    """Return the shipped configuration, for fewer connections."""
+    shipped = (PROJECT / "contrib/haproxy/haproxy.cfg").read_text()
+    configuration = shipped.replace("maxconn 20000 ", "maxconn 2000 ")
+    assert configuration != shipped
+    return configuration
