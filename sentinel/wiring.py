@@ -217,8 +217,8 @@ class Wiring:
             found = running(pid, self.config.haproxy)
             if found is not None:
                 self._invoked, self._invoked_pid = found, pid
-                if not self._dry_run:
-                    self._invocations.save(found)
+        if self._invoked is not None and not self._dry_run:
+            self._invocations.save(self._invoked)
         return self._invoked or self._configuration.invocation
 
     # --- what the parts ask each other -----------------------------------------------------------

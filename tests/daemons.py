@@ -282,11 +282,14 @@ class Daemon:
         self._events: list[Event] = []
         self._waited = 0  # events before this one have been waited for
         self._news = threading.Condition()
+        self.reading = threading.Event()  # cleared, nobody reads what it says
+        self.reading.set()
         self._reader = threading.Thread(target=self._read, args=(self.process.stderr,))
         self._reader.start()
 
     def _read(self, stderr: IO[bytes]) -> None:
         for line in stderr:
+            self.reading.wait()
             text = line.decode("utf-8", "replace")
             with self._news:
                 self.text += text
@@ -349,6 +352,11 @@ class Daemon:
             before = lease.read_text()
             wait_until(partial(_differs, lease, before), f"a renewal: {self}")
 
+    def reload(self) -> None:
+        """Let it read its configuration again, and wait until it has."""
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_for("sentinel.reloaded")
+
     def check_now(self) -> None:
         """Let it run all its checks now."""
         self.process.send_signal(signal.SIGUSR1)
@@ -357,6 +365,17 @@ class Daemon:
         """Return what the status says of the check *name*."""
         (found,) = (check for check in self.status()["checks"] if check["name"] == name)
         return dict(found)
+
+    def wait_for_check(self, name: str, code: str, words: str = "") -> None:
+        """Wait until the check *name* has the result *code*, and *words* in its detail."""
+
+        def holds(document: dict[str, Any]) -> bool:
+            return any(
+                (check["name"], check["check_code"]) == (name, code) and words in check["last_chk"]
+                for check in document["checks"]
+            )
+
+        self.wait_until(holds, f"{name} {code} {words}")
 
     # --- its end --------------------------------------------------------------------------------
 
@@ -383,6 +402,7 @@ class Daemon:
         try:
             return self.process.wait(DEADLINE_S)
         finally:
+            self.reading.set()
             self.process.kill()
             self.process.wait()
             self._reader.join(DEADLINE_S)
@@ -404,11 +424,12 @@ def supervising(
 ) -> Iterator[Daemon]:
     """Run ``sentinel run`` on *node*; hand it over once it has *learned* that all is well.
 
-    Fails when sentinel crashes.
+    Otherwise it has only begun. Fails when sentinel crashes.
     """
     argv = [*prefix, sys.executable, "-m", "sentinel", "run", "--config", str(node.sentinel_toml)]
     daemon = Daemon(node, [*argv, *flags], env or {})
     try:
+        daemon.wait_for("sentinel.started")
         if learned:
             daemon.wait_until(_all_is_well, "every check passes")
         yield daemon
