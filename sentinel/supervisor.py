@@ -37,6 +37,7 @@ from sentinel.model import (
     Recheck,
     Report,
     RestartHaproxy,
+    Scope,
     StartKeepalived,
     StopKeepalived,
     Tick,
@@ -59,8 +60,9 @@ LAST_ACTION_S: Final = 5.0
 SURVEY_EVERY_S: Final = 5.0
 #: A check keeps its own deadline; this much later the supervisor stops believing that it does.
 OVERRUN_S: Final = 2.0
-#: While HAProxy is being mended every check hurries, so that proof is had at once.
+#: While HAProxy is being mended the checks that can prove it hurry.
 MENDING_INTER_S: Final = 0.05
+PROOF: Final = frozenset({Scope.PROCESS, Scope.RUNTIME, Scope.FRONTEND})
 
 
 #: What was reported, and when (CLOCK_BOOTTIME).
@@ -168,7 +170,7 @@ class Supervisor:
 
     def _interval_s(self, check: Check) -> float:
         """Choose inter, fastinter or downinter as HAProxy does."""
-        if self.state.phase is Phase.MENDING:
+        if self.state.phase is Phase.MENDING and check.scope in PROOF:
             return min(MENDING_INTER_S, check.pace.fastinter_s)
         known = self.state.checks.get(check.name)
         if known is None or not known.health.settled or self.state.phase is Phase.HUNG:
