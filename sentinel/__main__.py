@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from sentinel import __version__
-from sentinel.commands import check, config, run, status
+from sentinel.commands import check, config, drill, run, status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"sentinel {__version__}")
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, check, status, config):
+    for command in (run, check, status, config, drill):
         command.add_parser(subparsers)
     return top
 

@@ -1,0 +1,237 @@
+"""What the drill does to a world: how faults happen and how they are healed.
+
+A deed speaks of the master unless its name says otherwise: it is the node that holds the VIP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from typing import Final
+
+from sentinel.drill.faults import Deed
+from sentinel.drill.node import Node, send, wait_ready
+from sentinel.drill.servers import Place
+from sentinel.drill.world import World
+
+KILL: Final = signal.SIGKILL
+STOP: Final = signal.SIGSTOP
+_RESTART_S: Final = 0.5  # RestartSec= of sentinel.service
+_BALLAST: Final = "/run/sentinel-drill/ballast"
+_BLOCK_BYTES: Final = 1 << 20
+
+
+def all_of(name: str, number: signal.Signals) -> Deed:
+    """Send a signal to all processes of that name on the master."""
+
+    async def deed(world: World) -> None:
+        world.signal(world.master, name, number)
+
+    return deed
+
+
+def worker_alone(number: signal.Signals) -> Deed:
+    """Send a signal to HAProxy's worker on the master."""
+
+    async def deed(world: World) -> None:
+        send(number, *world.master.workers())
+
+    return deed
+
+
+async def break_configuration(world: World) -> None:
+    """Break haproxy.cfg, let sentinel see it, then kill HAProxy."""
+    begun_s = time.monotonic()
+    _write_cfg(world, f"nonsense\n{world.plan.haproxy_cfg}")
+    await world.wait_event(world.master, "configuration.invalid", begun_s)
+    world.mark("HAProxy is killed")
+    world.signal(world.master, "haproxy", KILL)
+
+
+async def mend_configuration(world: World) -> None:
+    """Write the user's haproxy.cfg back."""
+    _write_cfg(world, world.plan.haproxy_cfg)
+
+
+def _write_cfg(world: World, text: str) -> None:
+    world.master.write(world.plan.config.haproxy.config[0], text)
+
+
+async def take_port(world: World) -> None:
+    """Kill HAProxy, and let a stranger have its port first."""
+    place = f"0.0.0.0:{world.plan.target.place.port}"
+    stranger = await world.start_in(world.master, "occupant", place)
+    world.signal(world.master, "haproxy", KILL)
+    await wait_ready(stranger, "the stranger", b"taken")
+
+
+async def free_port(world: World) -> None:
+    """Kill the stranger."""
+    _kill_standin(world.master, "occupant")
+
+
+async def fill(world: World) -> None:
+    """Hold as many connections as HAProxy takes, and some more."""
+    begun_s = time.monotonic()
+    place = str(world.plan.target.place)
+    await world.start_own("crowd", place, str(world.plan.maxconn + 50))
+    await world.wait_event(world.master, "haproxy.saturated", begun_s)
+
+
+async def send_crowd_home(world: World) -> None:
+    """End the crowd's connections; HAProxy itself would wait for its servers' answers."""
+    await world.end_own("crowd")
+    for node in world.nodes.values():
+        _signal_standin(node, "web", signal.SIGUSR2)
+    world.signal_own("web", signal.SIGUSR2)
+
+
+async def hide_servers(world: World) -> None:
+    """Make all servers unreachable from the master, even those that live on it."""
+    first = ["ip rule add pref 10 lookup local", "ip rule del pref 0"]
+    rules = [
+        f"ip rule add pref 5 iif lo to {place.host} ipproto tcp dport {place.port} unreachable"
+        for place in _places(world)
+    ]
+    await world.master.run("sh", "-ec", "\n".join([*first, *rules]))
+
+
+async def show_servers(world: World) -> None:
+    """Take the rules away again."""
+    await world.master.run("sh", "-ec", "ip rule del pref 5\n" * len(_places(world)))
+
+
+def _places(world: World) -> tuple[Place, ...]:
+    """Return all servers that are reached over IPv4, which the rules are written for."""
+    every = (*world.plan.places, *(p for m in world.plan.machines for p in m.places))
+    return tuple(dict.fromkeys(place for place in every if "." in place.host))
+
+
+async def stop_servers(world: World) -> None:
+    """Kill every web server."""
+    for node in world.nodes.values():
+        _kill_standin(node, "web")
+    await world.end_own("web")
+
+
+async def start_servers(world: World) -> None:
+    """Start every web server again."""
+    await world.start_site()
+    for node in world.nodes.values():
+        await world.start_web(node)
+
+
+def _kill_standin(node: Node, kind: str) -> None:
+    _signal_standin(node, kind, KILL)
+
+
+def _signal_standin(node: Node, kind: str, number: signal.Signals) -> None:
+    words = ("-m", "sentinel.drill.standins", kind)
+    send(number, *(proc for proc in node.procs() if proc.argv[1:4] == words))
+
+
+def service(name: str, verb: str) -> Deed:
+    """Start or stop a service of the master as an administrator does."""
+
+    async def deed(world: World) -> None:
+        await world.master.service(name, verb)
+
+    return deed
+
+
+def cables(*state: str) -> Deed:
+    """Set the switch's ports of the master."""
+
+    async def deed(world: World) -> None:
+        await world.set_cables(world.master, *state)
+
+    return deed
+
+
+def deafen(flood: str) -> Deed:
+    """Let the switch keep multicast, VRRP that is, from the backup; everything else passes."""
+
+    async def deed(world: World) -> None:
+        await world.set_cables(world.backup, "type", "bridge_slave", "mcast_flood", flood)
+
+    return deed
+
+
+async def delete_vip(world: World) -> None:
+    """Delete the VIP as somebody in a hurry might."""
+    vip = world.plan.target.place.host
+    shown = await world.master.run("ip", "-o", "address", "show", "to", vip)
+    words = shown.split()
+    await world.master.run("ip", "address", "del", words[3], "dev", words[1])
+
+
+async def cut_power(world: World) -> None:
+    """Cut the master's power."""
+    await world.cut_power(world.master)
+
+
+async def restore_power(world: World) -> None:
+    """Boot the master."""
+    await world.switch_on(world.master)
+
+
+async def kill_sentinel(world: World) -> None:
+    """Kill sentinel; its unit starts it again, as Restart=always does."""
+    world.signal(world.master, "sentinel", KILL)
+    await asyncio.sleep(_RESTART_S)
+    await world.start_sentinel(world.master)
+
+
+async def kill_both(world: World) -> None:
+    """Kill sentinel, then HAProxy before sentinel is back."""
+    world.signal(world.master, "sentinel", KILL)
+    world.signal(world.master, "haproxy", KILL)
+    await asyncio.sleep(_RESTART_S)
+    world.mark("sentinel's unit starts it again")
+    await world.start_sentinel(world.master)
+
+
+async def stop_logs(world: World) -> None:
+    """Stop what takes the logs on both nodes: its queue is full at once, and stays full."""
+    for node in world.nodes.values():
+        _signal_standin(node, "log", STOP)
+
+
+async def resume_logs(world: World) -> None:
+    """Let the logs be taken again."""
+    for node in world.nodes.values():
+        _signal_standin(node, "log", signal.SIGCONT)
+
+
+async def fill_disk(world: World) -> None:
+    """Write until nothing more fits on the master, on no disk of it."""
+    with world.master.path(_BALLAST).open("wb", buffering=0) as ballast, suppress(OSError):
+        while ballast.write(b"\0" * _BLOCK_BYTES):
+            pass
+
+
+async def empty_disk(world: World) -> None:
+    """Remove what filled it."""
+    world.master.path(_BALLAST).unlink()
+
+
+async def roll(world: World) -> None:
+    """Restart HAProxy on both nodes, the backup first, each while the other serves."""
+    for node, other in ((world.backup, world.master), (world.master, world.backup)):
+        world.mark(f"{node.name} is restarted")
+        await node.service("keepalived", "stop")
+        await world.wait_held_by(other)
+        await node.service("haproxy", "stop")
+        await node.service("haproxy", "start")
+        await node.service("keepalived", "start")
+
+
+async def reload(world: World) -> None:
+    """Reload HAProxy three times under the client's load."""
+    for _ in range(3):
+        world.mark("reload")
+        master = int(world.master.path(world.plan.config.haproxy.pidfile).read_text())
+        await world.master.run("kill", "-USR2", str(master))
+        await asyncio.sleep(1.5)

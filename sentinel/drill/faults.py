@@ -1,0 +1,128 @@
+"""What a fault is, and how its end is judged.
+
+A Fault is declared, not programmed: what happens, how it is healed, what must be so meanwhile and
+in the end, and which of sentinel's events must and must not appear on the master. A *limitation*
+says in words what sentinel cannot do yet; a fault that then does not end as expected is reported
+as that, not hidden and not passed off as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from sentinel.drill.plan import BACKUP, MASTER
+from sentinel.drill.world import World
+
+Deed = Callable[[World], Awaitable[None]]
+
+
+class Vip(Enum):
+    """Where the VIP must be; the value is said in the report."""
+
+    HOME = "on the master alone"
+    PEER = "on the backup alone"
+    ONE = "on one node alone"
+
+    def holds(self, holders: frozenset[str], *, nopreempt: bool) -> bool:
+        """Tell whether it is so; a VIP that may not preempt is at home wherever it is alone."""
+        match self:
+            case Vip.HOME:
+                return len(holders) == 1 if nopreempt else holders == {MASTER}
+            case Vip.PEER:
+                return holders == {BACKUP}
+            case Vip.ONE:
+                return len(holders) == 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What must be so: where the VIP is, whether clients are served, whether HAProxy runs."""
+
+    vip: Vip
+    served: bool | None = True
+    haproxy: bool | None = None
+    within_s: float = 20.0
+
+    def missing(self, world: World) -> Iterator[str]:
+        """Yield what is not so now."""
+        holders = world.holders()
+        if not self.vip.holds(holders, nopreempt=world.plan.nopreempt):
+            names = " and ".join(sorted(holders)) or "no node"
+            yield f"the VIP is on {names}, not {self.vip.value}"
+        if self.served is not None and world.serving() != self.served:
+            yield "clients are not served" if self.served else "clients are served"
+        running = any(proc.state not in "Tt" for proc in world.master.workers())
+        if self.haproxy is not None and running != self.haproxy:
+            yield f"HAProxy {'runs' if running else 'does not run'} on the master"
+
+    def __str__(self) -> str:
+        """Say it in the report's words."""
+        words = [f"VIP {self.vip.value}"]
+        if self.served is not None:
+            words.append("clients served" if self.served else "clients not served")
+        if self.haproxy is not None:
+            words.append(f"HAProxy {'runs' if self.haproxy else 'down'} on the master")
+        return ", ".join(words)
+
+
+HOME: Final = Situation(vip=Vip.HOME, served=True, haproxy=True, within_s=45.0)
+UNTOUCHED: Final = Situation(vip=Vip.HOME, haproxy=True)
+MOVED: Final = Situation(vip=Vip.PEER)
+SETTLED: Final = Situation(vip=Vip.ONE)
+#: Nothing was done by sentinel: no restart, no kill, no failover.
+NOTHING_DONE: Final = (
+    *("haproxy.hung", "haproxy.died", "haproxy.killed", "haproxy.restarted", "haproxy.failed"),
+    *("keepalived.stopped", "keepalived.started"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One fault and what is expected of it.
+
+    *meanwhile* must come true under the fault and last for *dwell_s*; then *heal* is done, and
+    *end* must come true. *moves_vip* False: the VIP may not move at all.
+    """
+
+    name: str
+    title: str
+    inject: Deed
+    heal: Deed | None = None
+    meanwhile: Situation | None = None
+    dwell_s: float = 0.0
+    end: Situation = HOME
+    told: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    moves_vip: bool = True
+    limitation: str = ""
+
+    @property
+    def expected(self) -> str:
+        """Say in one line what is expected."""
+        parts = []
+        if self.meanwhile is not None:
+            parts.append(f"meanwhile: {self.meanwhile}")
+        parts.append(f"in the end: {self.end}")
+        if not self.moves_vip:
+            parts.append("the VIP never moves")
+        if self.told:
+            parts.append(f"sentinel says {', '.join(self.told)}")
+        if self.untold:
+            parts.append(f"and never {', '.join(self.untold)}")
+        return "; ".join(parts)
+
+    def all_told(self, world: World, begun_s: float) -> bool:
+        """Tell whether the master's sentinel has said all that it must."""
+        return set(self.told) <= {event.name for event in world.told(MASTER, begun_s)}
+
+    def faulty_records(self, world: World, begun_s: float) -> Iterator[str]:
+        """Yield what the records since *begun_s* say against it."""
+        names = {event.name for event in world.told(MASTER, begun_s)}
+        yield from (f"sentinel never said {name}" for name in self.told if name not in names)
+        yield from (f"sentinel said {name}" for name in self.untold if name in names)
+        moved = any(holding.at_s >= begun_s for holding in world.holdings)
+        if moved and not self.moves_vip:
+            yield "the VIP moved"

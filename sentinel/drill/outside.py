@@ -1,0 +1,159 @@
+"""The drill from outside: files, permission, the process that everything hangs on.
+
+The worlds live below one process, the first of a pid namespace, which the kernel kills together
+with ``unshare``, which it kills together with us (PR_SET_PDEATHSIG). Nothing has to be tidied up,
+so nothing can be left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from sentinel import __version__
+from sentinel.drill.faults import Fault
+from sentinel.drill.plan import Files, PlanError, make_plan
+from sentinel.drill.records import Finding
+from sentinel.drill.rehearsal import arguments
+
+_SHIPPED: Final = Path(__file__).parents[2] / "contrib"
+_PROGRAMS: Final = {
+    "haproxy": "haproxy",
+    "keepalived": "keepalived",
+    "ip": "iproute2",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+}
+_PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+_NAMESPACES: Final = ("-n", "-m", "-p", "--fork", "--kill-child", "--mount-proc")
+_ANSWER_S: Final = 10.0
+
+
+class NotPossibleError(Exception):
+    """This machine does not allow or have what a drill needs; the message names the cure."""
+
+
+def choose_files(
+    haproxy: Path | None, keepalived: Sequence[Path] | None, sentinel: Path | None, pair: str
+) -> Files:
+    """Return the user's files, and the shipped ones where there are none; raises PlanError."""
+    hook = _SHIPPED / "keepalived" / "chk_sentinel.sh"
+    if haproxy is not None and keepalived is not None:
+        master, backup = keepalived
+        return Files(
+            haproxy=haproxy.resolve(),
+            master=master.resolve(),
+            backup=backup.resolve(),
+            sentinel=sentinel and sentinel.resolve(),
+            hook=hook if hook.exists() else None,
+        )
+    if haproxy is not None or keepalived is not None:
+        raise PlanError("--haproxy and --keepalived belong together: their addresses must agree")
+    if not hook.exists():
+        raise PlanError(
+            "the shipped pair is in the project's folder contrib, which is not installed:"
+            " give --haproxy and --keepalived"
+        )
+    return Files(
+        haproxy=_SHIPPED / "haproxy" / "haproxy.cfg",
+        master=_SHIPPED / "keepalived" / pair / "master.conf",
+        backup=_SHIPPED / "keepalived" / pair / "backup.conf",
+        sentinel=sentinel and sentinel.resolve(),
+        hook=hook,
+    )
+
+
+class Drill:
+    """One drill under way; ``close`` ends it, wherever it is."""
+
+    def __init__(self, files: Files, faults: Sequence[Fault]) -> None:
+        self.plan: Final = make_plan(files)
+        self.name: Final = f"{files.master.parent.name} pair" if _is_shipped(files) else "your pair"
+        self._environment: Final = {
+            **os.environ,
+            "PATH": f"{os.environ.get('PATH', '')}:{_PATH}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        unshare = self._permitted()
+        self.made: Final = f"{time.strftime('%Y-%m-%d %H:%M')}, {', '.join(self._versions())}"
+        self._process: Final = subprocess.Popen(
+            (
+                *("setpriv", "--pdeathsig", "KILL", *unshare),
+                *(sys.executable, "-m", "sentinel.drill.rehearsal"),
+                *arguments(files, tuple(fault.name for fault in faults)),
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C is ours
+        )
+
+    def findings(self, begun: Callable[[str], None]) -> Iterator[Finding]:
+        """Yield every finding as it comes; *begun* hears the name of each fault before."""
+        assert self._process.stdout is not None  # noqa: S101  (a pipe, as we asked)
+        for line in self._process.stdout:
+            match json.loads(line):
+                case {"begun": str(name)}:
+                    begun(name)
+                case {"finding": document}:
+                    yield Finding.from_json(document)
+                case {"failed": reason}:
+                    raise NotPossibleError(f"the nodes do not come up: {reason}")
+
+    def close(self) -> None:
+        """End everything that is still there."""
+        self._process.kill()
+        self._process.communicate()
+
+    # --- what the machine has and allows --------------------------------------------------------
+
+    def _permitted(self) -> tuple[str, ...]:
+        """Return the unshare that is permitted; raises NotPossibleError."""
+        for program, package in _PROGRAMS.items():
+            if shutil.which(program, path=self._environment["PATH"]) is None:
+                raise NotPossibleError(f"there is no {program}: apt-get install {package}")
+        plain = ("unshare", *_NAMESPACES)
+        for unshare in (plain, ("unshare", "-U", "-r", *_NAMESPACES)):
+            if self._output(*unshare, "true") is not None:
+                return unshare
+        raise NotPossibleError(
+            "namespaces are not permitted here: run it as root, or let users make them"
+            " (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces)"
+        )
+
+    def _versions(self) -> Iterator[str]:
+        yield f"sentinel {__version__}"
+        for program, flag in (("haproxy", "-v"), ("keepalived", "--version")):
+            words = (self._output(program, flag) or "").replace("version", "").split()
+            number = next((word for word in words if word[:1].isdigit() or word[:2] == "v2"), "?")
+            yield f"{program} {number.lstrip('v')}"
+
+    def _output(self, *argv: str) -> str | None:
+        """Return what a program says, None when it fails."""
+        try:
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=_ANSWER_S,
+                env=self._environment,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+
+def _is_shipped(files: Files) -> bool:
+    return files.master.is_relative_to(_SHIPPED)

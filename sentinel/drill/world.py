@@ -1,0 +1,315 @@
+"""The world of one fault: two nodes on a switch, web servers and a client, and what is seen there.
+
+It is built in the network namespace of the calling process, which is the switch, the client and
+the web servers in one; that process must be the first of a pid namespace, so that all ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+from sentinel.drill.node import DEADLINE_S, Node, WorldError, end, run, send, wait_ready
+from sentinel.drill.plan import BACKUP, CLIENT, MASTER, SENTINEL_TOML, Plan
+from sentinel.drill.records import Answer, Event, Holding, Mark
+
+STEADY_WITHIN_S: Final = 30.0
+#: The client is content when everything in so long a time was answered well.
+CONTENT_S: Final = 0.3
+_POLL_S: Final = 0.02
+_STANDINS: Final = (sys.executable, "-m", "sentinel.drill.standins")
+_SYSCTLS: Final = {
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/ip_nonlocal_bind": "1",
+    "net/ipv6/ip_nonlocal_bind": "1",
+    "net/ipv6/conf/default/accept_dad": "0",
+}
+
+
+class World:
+    """Two nodes, their site, and the records of what happened; use it with ``async with``."""
+
+    def __init__(self, plan: Plan, group: asyncio.TaskGroup) -> None:
+        self.plan: Final = plan
+        self._group: Final = group
+        master, backup = (Node(machine, plan) for machine in plan.machines)
+        self.master: Final = master
+        self.backup: Final = backup
+        self.nodes: Final = {MASTER: master, BACKUP: backup}
+        self.answers: list[Answer] = []
+        self.holdings: list[Holding] = []
+        self.events: list[Event] = []
+        self.marks: list[Mark] = []
+        self._own: list[tuple[str, Process]] = []
+
+    async def __aenter__(self) -> Self:
+        """Build everything and start it; wait for nothing yet."""
+        await self._build_switches()
+        async with asyncio.TaskGroup() as group:
+            for node in self.nodes.values():
+                group.create_task(self.switch_on(node))
+        await self._start_client()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cut the power of everything."""
+        for node in self.nodes.values():
+            await self.cut_power(node)
+        for kind in {kind for kind, _ in self._own}:
+            await self.end_own(kind)
+        for number in range(self.plan.switches):
+            await run("ip", "link", "del", f"switch{number}")
+
+    # --- the site -------------------------------------------------------------------------------
+
+    async def _build_switches(self) -> None:
+        _set_sysctls("")
+        lines = ["ip link set lo up"]
+        for number in range(self.plan.switches):
+            bridge = f"ip link add switch{number} type bridge stp_state 0 mcast_snooping 0"
+            lines += [bridge, f"ip link set switch{number} up"]
+        hosts = dict.fromkeys([CLIENT, *(place.host for place in self.plan.places)])
+        lines += [f"ip address add {host} dev switch0" for host in hosts]
+        routes = dict(self.plan.vips)
+        for machine in self.plan.machines:
+            for cable in machine.cables:
+                for address in cable.addresses:
+                    routes[address.partition("/")[0]] = cable.switch
+        lines += [f"ip route add {host} dev switch{number}" for host, number in routes.items()]
+        await run("sh", "-ec", "\n".join(lines))
+        await self.start_site()
+
+    async def start_site(self) -> None:
+        """Start the web servers that are machines of their own."""
+        if self.plan.places:
+            await self.start_own("web", *map(str, self.plan.places))
+
+    async def start_own(self, kind: str, *arguments: str) -> Process:
+        """Start a stand-in on the switch."""
+        process = await asyncio.create_subprocess_exec(
+            *_STANDINS, kind, *arguments, stdin=DEVNULL, stdout=PIPE
+        )
+        self._own.append((kind, process))
+        await wait_ready(process, kind)
+        return process
+
+    async def end_own(self, kind: str) -> None:
+        """End the stand-ins of this kind on the switch."""
+        for process in [process for own, process in self._own if own == kind]:
+            await end(process)
+        self._own = [(own, process) for own, process in self._own if own != kind]
+
+    def signal_own(self, kind: str, number: signal.Signals) -> None:
+        """Send a signal to the stand-ins of this kind on the switch."""
+        for own, process in self._own:
+            if own == kind:
+                os.kill(process.pid, number)
+
+    async def start_in(self, node: Node, kind: str, *arguments: str) -> Process:
+        """Start a stand-in in a node."""
+        process = await node.spawn(*_STANDINS, kind, *arguments, stdout=PIPE)
+        await wait_ready(process, kind)
+        return process
+
+    async def _start_client(self) -> None:
+        target = self.plan.target
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sentinel.drill.client", str(target.place)),
+            "tls" if target.tls else "plain",
+            stdin=DEVNULL,
+            stdout=PIPE,
+        )
+        self._own.append(("client", process))
+        self._follow(process.stdout, self._hear_client)
+
+    # --- the nodes ------------------------------------------------------------------------------
+
+    async def switch_on(self, node: Node) -> None:
+        """Boot a node: cables, web servers, log, HAProxy, sentinel, keepalived."""
+        await node.power_on()
+        with node.path("/proc/sys/kernel/hostname").open("w") as hostname:
+            hostname.write(node.name)
+        await self._lay_cables(node)
+        monitor = await node.spawn("ip", "-o", "monitor", "address", stdout=PIPE)
+        self._follow(monitor.stdout, lambda line: self._hear_address(node.name, line))
+        log = await self.start_in(node, "log")
+        self._follow(log.stdout, lambda line: self._hear_keepalived(node.name, line))
+        await self.start_web(node)
+        await node.service("haproxy", "start")
+        await self.start_sentinel(node)
+        await node.service("keepalived", "start")
+
+    async def start_web(self, node: Node) -> None:
+        """Start the web servers that live on a node."""
+        if node.machine.places:
+            await self.start_in(node, "web", *map(str, node.machine.places))
+
+    async def start_sentinel(self, node: Node) -> None:
+        """Start sentinel as its unit does, and follow what it says."""
+        argv = (sys.executable, "-m", "sentinel", "run", "--config", SENTINEL_TOML)
+        process = await node.spawn(*argv, stderr=PIPE)
+        self._follow(process.stderr, lambda line: self._hear_sentinel(node.name, line))
+
+    async def cut_power(self, node: Node) -> None:
+        """End a node in the middle of whatever it does; its cables go dark first."""
+        if not node.is_on:
+            return
+        for cable in node.machine.cables:
+            await run("ip", "link", "del", _port(node, cable.interface))
+        await node.power_off()
+        self._hear_loss(node.name)
+
+    async def _lay_cables(self, node: Node) -> None:
+        _set_sysctls(f"/proc/{node.pid}/root")
+        inside = []
+        for number, cable in enumerate(node.machine.cables):
+            port = _port(node, cable.interface)
+            peer = ("peer", "name", cable.interface, "netns", str(node.pid))
+            await run("ip", "link", "add", port, "type", "veth", *peer)
+            await run("ip", "link", "set", port, "master", f"switch{cable.switch}", "up")
+            name = cable.interface
+            inside += [f"ip address add {a} dev {name}" for a in cable.addresses]
+            inside.append(f"ip link set {name} up")
+            if number == 0:  # everybody is a neighbour: no gateway has to be invented
+                inside.append(f"ip route add default dev {name} scope link")
+                inside.append(f"ip -6 route add default dev {name} || true")
+        await node.run("sh", "-ec", "\n".join(inside))
+
+    async def set_cables(self, node: Node, *state: str) -> None:
+        """Set all switch ports of a node ``up`` or ``down``, or give them another property."""
+        for cable in node.machine.cables:
+            await run("ip", "link", "set", _port(node, cable.interface), *state)
+
+    # --- what is seen ---------------------------------------------------------------------------
+
+    def _follow(self, stream: asyncio.StreamReader | None, hear: Callable[[str], None]) -> None:
+        assert stream is not None  # noqa: S101  (a pipe, as we asked)
+
+        async def read() -> None:
+            while line := await stream.readline():
+                hear(line.decode("utf-8", "replace").strip())
+
+        group = self._group
+        group.create_task(read())
+
+    def _hear_client(self, line: str) -> None:
+        at, took, good = line.split()
+        self.answers.append(Answer(at_s=float(at), took_ms=float(took), good=good == "1"))
+
+    def _hear_address(self, node: str, line: str) -> None:
+        if f" {self.plan.target.place.host}/" in line:
+            held = not line.startswith("Deleted")
+            self.holdings.append(Holding(at_s=time.monotonic(), node=node, held=held))
+
+    def _hear_loss(self, node: str) -> None:
+        if node in self.holders():
+            self.holdings.append(Holding(at_s=time.monotonic(), node=node, held=False))
+
+    def _hear_sentinel(self, node: str, line: str) -> None:
+        """Take one line of stderr, ``TIME LEVEL NAME KEY=VALUE...``."""
+        words = line.split(maxsplit=3)
+        if len(words) > 2 and words[0].endswith("Z"):  # noqa: PLR2004  (as the line above says)
+            text = words[3] if len(words) > 3 else ""  # noqa: PLR2004
+            event = Event(
+                at_s=time.monotonic(), node=node, level=words[1], name=words[2], text=text
+            )
+            self.events.append(event)
+
+    def _hear_keepalived(self, node: str, line: str) -> None:
+        if line.endswith("STATE"):
+            text = line.partition("]: ")[2]
+            event = Event(
+                at_s=time.monotonic(), node=node, level="info", name="keepalived", text=text
+            )
+            self.events.append(event)
+
+    def mark(self, text: str) -> float:
+        """Note what the drill does now; return the time."""
+        now_s = time.monotonic()
+        self.marks.append(Mark(at_s=now_s, text=text))
+        return now_s
+
+    def holders(self) -> frozenset[str]:
+        """Return the nodes that hold the VIP now."""
+        latest = {holding.node: holding.held for holding in self.holdings}
+        return frozenset(node for node, held in latest.items() if held)
+
+    def serving(self) -> bool:
+        """Tell whether the client is content now."""
+        now_s = time.monotonic()
+        recent = [answer for answer in self.answers[-100:] if answer.at_s > now_s - CONTENT_S]
+        return len(recent) >= CONTENT_S * 10 and all(answer.good for answer in recent)
+
+    def told(self, node: str, since_s: float = 0.0) -> Iterator[Event]:
+        """Yield what a node's sentinel has said since then."""
+        for event in self.events:
+            if event.node == node and event.at_s >= since_s:
+                yield event
+
+    # --- waiting --------------------------------------------------------------------------------
+
+    async def wait_until(
+        self, true: Callable[[], bool], what: str, within_s: float = DEADLINE_S
+    ) -> None:
+        """Wait for something of the world; raises WorldError when it does not come."""
+        if not await self.settles(true, 0.0, within_s):
+            raise WorldError(f"not within {within_s:g} s: {what}")
+
+    async def settles(self, true: Callable[[], bool], lasting_s: float, within_s: float) -> bool:
+        """Wait until something has been true for so long; tell whether it began in time."""
+        deadline_s = time.monotonic() + within_s
+        since_s = time.monotonic()
+        while True:
+            now_s = time.monotonic()
+            if not true():
+                since_s = now_s
+                if now_s > deadline_s:
+                    return False
+            elif now_s - since_s >= lasting_s:
+                return True
+            await asyncio.sleep(_POLL_S)
+
+    async def wait_event(self, node: Node, name: str, since_s: float) -> None:
+        """Wait until a node's sentinel has said *name*."""
+        await self.wait_until(
+            lambda: any(event.name == name for event in self.told(node.name, since_s)),
+            f"{name} from {node.name}",
+        )
+
+    async def wait_held_by(self, node: Node) -> None:
+        """Wait until a node holds the VIP alone."""
+        await self.wait_until(lambda: self.holders() == {node.name}, f"the VIP on {node.name}")
+
+    def _is_steady(self) -> bool:
+        up = {event.node for event in self.events if event.name == "phase.changed"}
+        return self.holders() == {MASTER} and self.serving() and up == set(self.nodes)
+
+    async def wait_steady(self) -> None:
+        """Wait until the master serves the VIP alone and both sentinels know their HAProxy."""
+        await self.wait_until(
+            self._is_steady, "the master serves the VIP and both nodes are UP", STEADY_WITHIN_S
+        )
+
+    def signal(self, node: Node, name: str, number: signal.Signals) -> None:
+        """Send a signal to all of a node's processes of that name."""
+        send(number, *node.named(name))
+
+
+def _port(node: Node, interface: str) -> str:
+    """Name the switch's end of a cable (IFNAMSIZ leaves 15 characters)."""
+    return f"{node.name[0]}-{interface}"[:15]
+
+
+def _set_sysctls(root: str) -> None:
+    for name, value in _SYSCTLS.items():
+        with suppress(FileNotFoundError):  # a kernel without IPv6
+            Path(f"{root}/proc/sys/{name}").write_text(value)

@@ -1,0 +1,159 @@
+"""``sentinel drill`` for real: two nodes of the shipped pair, faults, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from haproxies import wait_until
+from nodes import needs_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DRILL = (sys.executable, "-m", "sentinel", "drill")
+#: One in which sentinel gives the VIP away, one it is not yet up to, one that nobody may notice.
+FAULTS = ("configuration-broken", "keepalived-killed", "sentinel-killed")
+#: What a drill would leave if it wrote to the machine instead of its own layers.
+TRACES = ("/run/sentinel-drill", "/run/.above", "/etc/sentinel/sentinel.toml", "/run/vrrp.pid")
+
+in_namespaces = [pytest.mark.lab, needs_root]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a drill to its end."""
+    return subprocess.run(
+        [*DRILL, *arguments], capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+def descendants(pid: int) -> set[int]:
+    """Return all living processes below *pid*."""
+    below: set[int] = set()
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                below |= {int(child), *descendants(int(child))}
+    return below
+
+
+def living(pids: set[int]) -> set[int]:
+    """Return those of *pids* that are not gone; a zombie is gone."""
+    alive = set()
+    for pid in pids:
+        with suppress(OSError):
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            alive |= {pid} if stat.rpartition(")")[2].split()[0] not in "ZX" else set()
+    return alive
+
+
+def machine() -> tuple[list[str], list[str]]:
+    """Return the machine's interfaces and the traces of a drill on its file system."""
+    interfaces = sorted(path.name for path in Path("/sys/class/net").iterdir())
+    return interfaces, [trace for trace in TRACES if Path(trace).exists()]
+
+
+@contextmanager
+def drill_under_way() -> Iterator[tuple[subprocess.Popen[bytes], set[int]]]:
+    """Start a drill; hand it over with its processes when both HAProxies run."""
+    with subprocess.Popen(
+        [*DRILL, "--only", "sentinel-hung"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as drill:
+        try:
+            wait_until(lambda: len(descendants(drill.pid)) > 20, "two nodes are on")
+            yield drill, descendants(drill.pid)
+        finally:
+            drill.kill()
+
+
+@pytest.fixture(scope="module")
+def drilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """Drill once for several tests; return the document and the page."""
+    page = tmp_path_factory.mktemp("drill") / "report.html"
+    before = machine()
+    done = run("--json", "--report", str(page), "--only", *FAULTS)
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
+    assert machine() == before
+    return json.loads(done.stdout), page.read_text()
+
+
+class TestRealDrill:
+    """Of one drill of the fast pair."""
+
+    pytestmark = in_namespaces
+
+    def test_every_fault_ends_as_stated(self, drilled: tuple[dict[str, Any], str]) -> None:
+        """What sentinel cannot do yet is said to be so."""
+        outcomes = {f["fault"]: f["outcome"] for f in drilled[0]["findings"]}
+        assert list(outcomes) == list(FAULTS)
+        limited = [name for name, outcome in outcomes.items() if outcome != "reached"]
+        assert set(limited) <= {"keepalived-killed"}
+
+    def test_all_three_witnesses_were_heard(self, drilled: tuple[dict[str, Any], str]) -> None:
+        """The client, the nodes' addresses, and sentinel with keepalived."""
+        broken = next(f for f in drilled[0]["findings"] if f["fault"] == "configuration-broken")
+        assert broken["requests"] > 100
+        assert 0 < broken["outage_ms"] < broken["ended_s"] * 1000
+        holders = [h["node"] for h in broken["holdings"] if h["held"] and h["at_s"] > 0]
+        assert holders[0] == "backup"
+        assert holders[-1] == "master"
+        names = [event["name"] for event in broken["events"] if event["node"] == "master"]
+        assert names.index("configuration.invalid") < names.index("haproxy.failed")
+        assert "keepalived" in names
+
+    def test_nobody_notices_the_death_of_sentinel(
+        self, drilled: tuple[dict[str, Any], str]
+    ) -> None:
+        """The VIP stays where it is, and every request is answered."""
+        killed = next(f for f in drilled[0]["findings"] if f["fault"] == "sentinel-killed")
+        assert not [h for h in killed["holdings"] if h["at_s"] > 0]
+
+    def test_the_page_tells_of_all(self, drilled: tuple[dict[str, Any], str]) -> None:
+        """A drawing for every fault."""
+        assert drilled[1].count("<svg") == len(FAULTS)
+        assert all(f'id="{name}"' in drilled[1] for name in FAULTS)
+
+
+@pytest.mark.lab
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_outlives_the_drill(number: signal.Signals) -> None:
+    """Whatever ends it, the kernel takes everything down with it."""
+    before = machine()
+    with drill_under_way() as (drill, processes):
+        os.kill(drill.pid, number)
+        drill.wait(20)
+        wait_until(lambda: not living(processes), "every process ends")
+    assert machine() == before
+
+
+def test_the_faults_are_listed() -> None:
+    """One a line, its name first."""
+    done = run("--list")
+    assert done.returncode == 0
+    assert {"haproxy-killed", "split-brain"} <= {
+        line.split()[0] for line in done.stdout.split("\n") if line
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--only", "earthquake"), "there is no fault earthquake: see sentinel drill --list"),
+        (("--report", "/nonexistent/x.html"), "/nonexistent/x.html: its folder cannot be written"),
+        (("--haproxy", "x"), "--haproxy and --keepalived belong together"),
+        (("--sentinel", "/nonexistent/x.toml"), "there is no such file"),
+    ],
+)
+def test_usage(arguments: tuple[str, ...], message: str) -> None:
+    """Exit status 2 and what is wrong, before anything is begun."""
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
