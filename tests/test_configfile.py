@@ -38,7 +38,6 @@ from sentinel.configfile import (
     Problem,
     dump,
     load,
-    load_or_default,
     schema,
 )
 from sentinel.configfile.duration import read_duration, write_duration
@@ -147,12 +146,6 @@ def test_unreadable_file_is_refused(tmp_path_factory: pytest.TempPathFactory) ->
     assert problems_of(file) == [
         "it cannot be read (Permission denied): let sentinel's user read it"
     ]
-
-
-def test_unusable_file_leaves_the_defaults_where_an_answer_is_due() -> None:
-    """Commands that must answer in any case do so with the defaults."""
-    assert load_or_default(str(CONFIGS / "bad" / "syntax.toml")) == Config()
-    assert load_or_default(str(CONFIGS / "good" / "typical.toml")).node == "lb1"
 
 
 @given(

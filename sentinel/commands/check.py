@@ -7,9 +7,19 @@ as it exits: 0 this node may hold the VIP, 1 it may not. It asks nobody and chan
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import re
 import time
+from typing import Final
 
-from sentinel.commands import CONFIG_DEFAULT, Subparsers
+from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
+
+#: The hook's own bounds (contrib/keepalived/chk_sentinel.sh).
+_PIDS_MAX: Final = 64
+_NUMBER: Final = re.compile(rb"0|[1-9][0-9]{0,8}")
+_BLANKS: Final = re.compile(rb"[ \t]+")
+_PIDFILE_BYTES_MAX: Final = 64 * 1024
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -26,10 +36,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the verdict and return it."""
-    from sentinel.configfile import load_or_default  # noqa: PLC0415  (as light as can be)
-    from sentinel.drivers.lease import read_lease  # noqa: PLC0415
+    from sentinel.drivers.lease import read_lease  # noqa: PLC0415  (as light as can be)
 
-    config = load_or_default(args.config)
+    config = configuration("check", args.config)
     now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     lease = read_lease(config.hook.lease_file, now_cs=round(now_s * 100))
     if lease is not None:
@@ -42,16 +51,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _look(pidfile: str) -> tuple[bool, str]:
-    """Look for a process of HAProxy's pidfile, as the hook does."""
+    """Look for a process of HAProxy's pidfile, exactly as the hook does."""
     from sentinel.processes.procfs import read_stat  # noqa: PLC0415
 
     try:
-        with open(pidfile, encoding="ascii") as lines:  # noqa: PTH123  (pathlib costs its import)
-            pids = [int(line) for line in lines.read(4096).split()]
-    except (OSError, ValueError) as error:
-        return False, f"no HAProxy found: {pidfile}: {error}"
+        pids = _pids(pidfile)
+    except OSError as error:
+        return False, f"no HAProxy found: {pidfile}: {error.strerror}"
     for pid in pids:
         stat = read_stat(pid)
         if stat is not None and stat.name == "haproxy" and stat.state not in "ZTtXx":
             return True, f"haproxy {pid} of {pidfile} is running"
     return False, f"no process of {pidfile} is a running haproxy"
+
+
+def _pids(pidfile: str) -> list[int]:
+    """Return the pids that the hook reads: the first word of each line, where that is a number."""
+    if not os.path.isfile(pidfile):  # noqa: PTH113  (pathlib costs its import)
+        raise FileNotFoundError(errno.ENOENT, "there is no such plain file")
+    with open(pidfile, "rb") as file:  # noqa: PTH123
+        lines = file.read(_PIDFILE_BYTES_MAX).split(b"\n")[:_PIDS_MAX]
+    words = (_BLANKS.split(line.strip(b" \t"), maxsplit=1)[0] for line in lines)
+    return [int(word) for word in words if _NUMBER.fullmatch(word)]

@@ -15,11 +15,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sentinel.commands import CONFIG_DEFAULT, Subparsers
+from sentinel import __version__
+from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
 
 NOT_RUNNING: Final = 3
 UNKNOWN: Final = 4
 ANSWER_TIMEOUT_S: Final = 3.0
+#: A thousand servers are a third of a megabyte.
+ANSWER_MAX_BYTES: Final = 16 * 1024 * 1024
 _SECOND_MS: Final = 1000
 _EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
 _COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
@@ -57,7 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, print, and say it in the exit status as well."""
-    path = args.socket or _configured_socket(args.config)
+    path = args.socket or configuration("status", args.config).status.socket
     while True:
         code = _show(path, as_json=args.json, clear=args.watch is not None and not args.json)
         if args.watch is None:
@@ -65,43 +68,39 @@ def run(args: argparse.Namespace) -> int:
         time.sleep(max(0.2, args.watch))
 
 
-def _configured_socket(config: str) -> str:
-    """Return the configured socket; a configuration that cannot be read leaves the default."""
-    from sentinel.config import Config  # noqa: PLC0415  (a given --socket needs neither)
-    from sentinel.configfile import ConfigError, load  # noqa: PLC0415
-
-    try:
-        return load(config).status.socket
-    except ConfigError:
-        return Config().status.socket
-
-
 def _show(path: str, *, as_json: bool, clear: bool) -> int:
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
     try:
         document = ask(path)
+        page = json.dumps(document) if as_json else _page(document, colour=colour)
     except NoAnswerError as error:
         print(f"sentinel status: {error}", file=sys.stderr)
         return error.exit_code
     if clear and sys.stdout.isatty():
         print("\x1b[2J\x1b[H", end="")
-    if as_json:
-        print(json.dumps(document))
-    else:
-        print(render(document, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
-    sys.stdout.flush()
+    print(page, flush=True)
     return _EXIT.get(document.get("overall", ""), UNKNOWN)
+
+
+def _page(document: dict[str, Any], *, colour: bool) -> str:
+    """Render what may come from another version, whose document may lack what this one shows."""
+    version = document.get("version")
+    try:
+        return render(document, colour=colour)
+    except KeyError as error:
+        if version == __version__:
+            raise
+        raise NoAnswerError(
+            f"sentinel {version} is running, and this is {__version__}: systemctl restart"
+            " sentinel, or read it with --json",
+            UNKNOWN,
+        ) from error
 
 
 def ask(path: str) -> dict[str, Any]:
     """Return the daemon's document; raises NoAnswerError with a cure when there is none."""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(ANSWER_TIMEOUT_S)
-            client.connect(path)
-            chunks = []
-            while chunk := client.recv(65536):
-                chunks.append(chunk)
-        document = json.loads(b"".join(chunks))
+        document = json.loads(_receive(path))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NoAnswerError(
             f"sentinel is not running (nobody listens on {path}): systemctl start sentinel",
@@ -119,9 +118,25 @@ def ask(path: str) -> dict[str, Any]:
             " watchdog restarts it",
             UNKNOWN,
         ) from error
-    if not isinstance(document, dict):
-        raise NoAnswerError(f"{path} is answered by something else", UNKNOWN)
+    if not isinstance(document, dict) or "schema_version" not in document:
+        raise NoAnswerError(f"{path} is answered by something else than sentinel", UNKNOWN)
     return document
+
+
+def _receive(path: str) -> bytes:
+    """Read all that is sent; raises OSError, TimeoutError when the end is not reached in time."""
+    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+    answer = bytearray()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(ANSWER_TIMEOUT_S)
+        client.connect(path)
+        while chunk := client.recv(65536):
+            answer += chunk
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or len(answer) > ANSWER_MAX_BYTES:
+                raise TimeoutError(f"no end of the answer after {len(answer)} bytes")
+            client.settimeout(left_s)
+    return bytes(answer)
 
 
 def render(document: dict[str, Any], *, colour: bool) -> str:
@@ -136,7 +151,7 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
         ("node", f"{document['node']}  {word}  {serving}{_because(document)}"),
         ("phase", f"{document['phase']} for {_age(document['phase_age_ms'])} {before}"),
         ("haproxy", _haproxy(haproxy)),
-        ("restarts", used + _next_attempt(restarts)),
+        ("restarts", used + _next_attempt(document)),
         ("keepalived", _keepalived(keepalived)),
         ("lease", f"{_age(lease['age_ms'])} old, runs out in {_age(lease['expires_in_ms'])}"),
         ("pending", ", ".join(document["pending"]) or "nothing"),
@@ -168,22 +183,35 @@ def _haproxy(haproxy: dict[str, Any]) -> str:
     if haproxy["saturated"]:
         parts.append("SATURATED")
     service = haproxy["service"]
-    if service:
-        parts.append(f"unit {service['active']}/{service['sub']}")
+    if service and service["has_jobs"]:
+        parts.append(_unit(service))
     configuration = haproxy["configuration"]
     if configuration and not configuration["valid"]:
         parts.append(f"CONFIGURATION INVALID: {configuration['error']}")
     return ", ".join(parts)
 
 
-def _next_attempt(restarts: dict[str, Any]) -> str:
-    waiting_ms = restarts["next_attempt_in_ms"]
-    return f", next attempt not before {_age(waiting_ms)} from now" if waiting_ms else ""
+def _unit(service: dict[str, Any]) -> str:
+    """Say what the service manager said; plain commands have nothing to say."""
+    if not service["has_jobs"]:
+        return "run by plain commands"
+    if not service["known"]:
+        return f"unit unknown: {service['detail']}"
+    masked = " (masked)" if service["masked"] else ""
+    return f"unit {service['active']}/{service['sub']}{masked}"
+
+
+def _next_attempt(document: dict[str, Any]) -> str:
+    """Say when the next restart may be made, where one may be wanted."""
+    waiting_ms = document["restarts"]["next_attempt_in_ms"]
+    if not waiting_ms or document["phase"] in {"UP", "HOLDING", "MAINT"}:
+        return ""
+    return f", next attempt not before {_age(waiting_ms)} from now"
 
 
 def _keepalived(keepalived: dict[str, Any]) -> str:
     service = keepalived["service"]
-    state = f"{service['active']}/{service['sub']}" if service else "not asked yet"
+    state = _unit(service) if service else "not asked yet"
     called = keepalived["hook_called_age_ms"]
     hook = "has never called the hook" if called is None else f"called the hook {_age(called)} ago"
     parts = [state, hook]

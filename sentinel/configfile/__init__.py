@@ -15,7 +15,7 @@ from sentinel.configfile.source import read_document
 from sentinel.configfile.tables import read_config
 from sentinel.configfile.text import dump, schema
 
-__all__ = ["DEFAULT_PATH", "ConfigError", "Problem", "dump", "load", "load_or_default", "schema"]
+__all__ = ["DEFAULT_PATH", "ConfigError", "Problem", "dump", "load", "schema"]
 
 DEFAULT_PATH: Final = "/etc/sentinel/sentinel.toml"
 
@@ -32,14 +32,3 @@ def load(path: str = DEFAULT_PATH) -> Config:
     if report.problems:
         raise ConfigError(tuple(report.problems))
     return config
-
-
-def load_or_default(path: str) -> Config:
-    """Return the configuration, or the defaults where it cannot be used.
-
-    For commands that must answer in any case; ``sentinel config check`` says what is wrong.
-    """
-    try:
-        return load(path)
-    except ConfigError:
-        return Config()
