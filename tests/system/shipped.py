@@ -14,24 +14,9 @@ ADDRESS: Final = "192.168.1.189"
 NEIGHBOUR: Final = "192.168.1.222"
 VIP: Final = "192.168.1.99"
 FRONTENDS: Final = {"frontend/http-in:80", "frontend/sentinel:8405"}
-BUDGET: Final = 3
-WINDOW_S: Final = 8.0
+BUDGET: Final = 2
+WINDOW_S: Final = 5.0
 HOLD_S: Final = 1.5
-#: Everything that waits is short, every change of phase is told, and the window of the budget ends
-#: within a test.
-QUICK: Final = f"""\
-[log]
-level = "debug"
-[restart]
-budget = {BUDGET}
-window = "{WINDOW_S:g}s"
-backoff = "200ms"
-backoff_max = "1s"
-verify = "2s"
-[keepalived]
-stop_after = "500ms"
-hold = "{HOLD_S * 1000:.0f}ms"
-"""
 #: Arguments of Python; a folder to serve follows.
 WEB_SERVER: Final = ("-m", "http.server", "81", "--directory")
 #: Shell commands; haproxy.cfg is their standard input.
@@ -68,3 +53,26 @@ def haproxy_cfg() -> str:
     configuration = shipped.replace("maxconn 20000 ", "maxconn 2000 ")
     assert configuration != shipped
     return configuration
+
+
+def quick(budget: int = BUDGET, window_s: float = WINDOW_S) -> str:
+    """Return a sentinel.toml in which everything that waits is short, and every phase is logged.
+
+    The budget is small and its window short, so that it is spent and had again within a test.
+    """
+    return f"""\
+[log]
+level = "debug"
+[restart]
+budget = {budget}
+window = "{window_s:g}s"
+backoff = "200ms"
+backoff_max = "1s"
+verify = "2s"
+[keepalived]
+stop_after = "500ms"
+hold = "{HOLD_S * 1000:.0f}ms"
+"""
+
+
+QUICK: Final = quick()

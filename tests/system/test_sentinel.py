@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import wait_until
-from system.shipped import HAPROXY_CFG, QUICK, SENTINEL, SENTINEL_TOML, haproxy_cfg
+from system.shipped import HAPROXY_CFG, QUICK, SENTINEL, SENTINEL_TOML, haproxy_cfg, quick
 
 if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer
@@ -57,7 +57,7 @@ def test_stop(balancer: LoadBalancer) -> None:
 def test_killed_while_all_is_well(balancer: LoadBalancer) -> None:
     """It is back in a moment, knows what it has spent of its budget, and nobody noticed."""
     balancer.drop_in("haproxy", LATE)
-    balancer.supervise(QUICK.replace('window = "8s"', 'window = "60s"'))
+    balancer.supervise(quick(window_s=60.0))
     balancer.signal_haproxy("KILL")
     balancer.wait_mended(1)
     states = balancer.keepalived_states()
@@ -150,16 +150,16 @@ def test_reload(balancer: LoadBalancer) -> None:
     pid = balancer.status()["pid"]
 
     with balancer.lease_words() as words:
-        balancer.node.write(SENTINEL_TOML, QUICK.replace("budget = 3", "budget = 2"))
+        balancer.node.write(SENTINEL_TOML, quick(budget=1))
         balancer.node.run("systemctl", "reload", "sentinel")
-        wait_until(lambda: balancer.status()["restarts"]["budget"] == 2, "the new budget")
-        balancer.node.write(SENTINEL_TOML, QUICK.replace("budget = 3", "budgett = 1"))
+        wait_until(lambda: balancer.status()["restarts"]["budget"] == 1, "the new budget")
+        balancer.node.write(SENTINEL_TOML, quick().replace("budget", "budgett"))
         balancer.node.run("systemctl", "reload", "sentinel")
         refused = balancer.wait_event("sentinel.reload_refused")
         balancer.wait_overall("healthy")
 
     assert "budgett" in refused["reason"]
-    assert balancer.status()["restarts"]["budget"] == 2
+    assert balancer.status()["restarts"]["budget"] == 1
     assert balancer.status()["pid"] == pid
     assert words == {"OK"}
     assert balancer.phases() == ["UP"]
