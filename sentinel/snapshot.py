@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sentinel.core import CheckState, Phase, Policy, State
 from sentinel.core.evidence import failing, restarts_in_window, saturated, standing
-from sentinel.model import PoolView, Proc, Report
+from sentinel.model import ConfigurationView, PoolView, Proc, Report
 
 SCHEMA_VERSION: Final = 1
 HISTORY_SHOWN: Final = 20
@@ -121,8 +121,12 @@ def _haproxy(state: State, now_s: float) -> dict[str, Any]:
         "idle_pct": runtime.idle_pct if runtime else None,
         "saturated": saturated(state, now_s),
         "service": asdict(state.haproxy) if state.haproxy else None,
-        "configuration": asdict(configuration) if configuration else None,
+        "configuration": _configuration(configuration) if configuration else None,
     }
+
+
+def _configuration(view: ConfigurationView) -> dict[str, Any]:
+    return {"valid": view.valid, "error": view.error, "files": list(view.files)}
 
 
 def _restarts(policy: Policy, state: State, now_s: float) -> dict[str, Any]:

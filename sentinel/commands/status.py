@@ -24,6 +24,7 @@ ANSWER_TIMEOUT_S: Final = 3.0
 #: A thousand servers are a third of a megabyte.
 ANSWER_MAX_BYTES: Final = 16 * 1024 * 1024
 _SECOND_MS: Final = 1000
+_SERVERS_SHOWN: Final = 8
 _EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
 _COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
 
@@ -97,10 +98,10 @@ def _page(document: dict[str, Any], *, colour: bool) -> str:
         ) from error
 
 
-def ask(path: str) -> dict[str, Any]:
+def ask(path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
     """Return the daemon's document; raises NoAnswerError with a cure when there is none."""
     try:
-        document = json.loads(_receive(path))
+        document = json.loads(_receive(path, timeout_s))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NoAnswerError(
             f"sentinel is not running (nobody listens on {path}): systemctl start sentinel",
@@ -123,12 +124,12 @@ def ask(path: str) -> dict[str, Any]:
     return document
 
 
-def _receive(path: str) -> bytes:
+def _receive(path: str, timeout_s: float) -> bytes:
     """Read all that is sent; raises OSError, TimeoutError when the end is not reached in time."""
-    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+    deadline_s = time.monotonic() + timeout_s
     answer = bytearray()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(ANSWER_TIMEOUT_S)
+        client.settimeout(timeout_s)
         client.connect(path)
         while chunk := client.recv(65536):
             answer += chunk
@@ -143,12 +144,13 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
     """Return the document as a page for people."""
     haproxy, keepalived = document["haproxy"], document["keepalived"]
     restarts, lease = document["restarts"], document["lease"]
-    word = _paint(document["overall"].upper(), _COLOURS[document["overall"]], colour=colour)
+    word = document["overall"].upper()
     serving = {True: "serving", False: "yielding", None: "undecided"}[document["serving"]]
     used = f"{restarts['used']} of {restarts['budget']} in {_age(restarts['window_ms'])}"
     before = f"(before: {document['previous_phase']}): {document['reason']}"
+    dry_run = "  (dry run: acts on nothing)" if document["dry_run"] else ""
     rows = [
-        ("node", f"{document['node']}  {word}  {serving}{_because(document)}"),
+        ("node", f"{document['node']}  {word}  {serving}{_because(document)}{dry_run}"),
         ("phase", f"{document['phase']} for {_age(document['phase_age_ms'])} {before}"),
         ("haproxy", _haproxy(haproxy)),
         ("restarts", used + _next_attempt(document)),
@@ -158,10 +160,10 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
         ("log", f"{document['log_dropped']} events dropped"),
     ]
     rows += [("error", error) for error in document["errors"]]
-    lines = [f"{name:<11}{text}" for name, text in rows]
-    return "\n".join(
-        [*lines, "", *_checks(document["checks"]), *_pools(document), *_events(document)]
-    )
+    lines = [f"{name:<11}{_printable(text)}" for name, text in rows]
+    lines += ["", *_checks(document["checks"]), *_pools(document), *_events(document)]
+    page = "\n".join(lines)
+    return page.replace(word, _painted(word, document["overall"]), 1) if colour else page
 
 
 def _because(document: dict[str, Any]) -> str:
@@ -244,11 +246,11 @@ def _pools(document: dict[str, Any]) -> list[str]:
         return []
     rows = [("pool", "up", "servers")]
     for pool in document["pools"]:
+        shown = sorted(pool["servers"], key=_is_well)[:_SERVERS_SHOWN]
         servers = " ".join(
-            f"{server['name']}={server['status']}" + _disagreement(server)
-            for server in pool["servers"][:8]
+            f"{server['name']}={server['status']}" + _disagreement(server) for server in shown
         )
-        more = len(pool["servers"]) - 8
+        more = len(pool["servers"]) - len(shown)
         rows.append(
             (
                 pool["name"],
@@ -257,6 +259,11 @@ def _pools(document: dict[str, Any]) -> list[str]:
             )
         )
     return ["", *table(rows)]
+
+
+def _is_well(server: dict[str, Any]) -> bool:
+    """Tell which servers may be left out first."""
+    return server["status"] in {"UP", "no check"} and not server["disagrees"]
 
 
 def _disagreement(server: dict[str, Any]) -> str:
@@ -279,17 +286,23 @@ def _events(document: dict[str, Any]) -> list[str]:
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows as lines with aligned columns; the last column is as long as it likes."""
+    rows = [tuple(_printable(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return [
         "  ".join(
             [*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[-1]]
-        )
+        ).rstrip()
         for row in rows
     ]
 
 
-def _paint(text: str, colour_code: str, *, colour: bool) -> str:
-    return f"\x1b[1;{colour_code}m{text}\x1b[0m" if colour else text
+def _printable(text: str) -> str:
+    """Return *text* without what would break a line, or steer the terminal it is shown on."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _painted(word: str, overall: str) -> str:
+    return f"\x1b[1;{_COLOURS[overall]}m{word}\x1b[0m"
 
 
 def _age(age_ms: int | None) -> str:

@@ -1,0 +1,139 @@
+"""The status document: one word for a node, and everything behind it, ready for JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from documents import AROUND, HEALTHY, HISTORY, NOW_S, POLICY, checked, document, down
+
+from sentinel.core import Memory, Phase, State
+from sentinel.model import (
+    ConfigurationView,
+    LookAtHaproxy,
+    RestartHaproxy,
+    ServiceState,
+    StopKeepalived,
+    Verdict,
+)
+from sentinel.snapshot import HISTORY_SHOWN, SCHEMA_VERSION, Overall, overall, snapshot
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, Overall.HEALTHY),
+        ({"process_seen_s": None}, Overall.UNKNOWN),
+        ({"process_seen_s": NOW_S - 60}, Overall.UNKNOWN),
+        ({"phase": Phase.LEARNING}, Overall.UNKNOWN),
+        ({"phase": Phase.DEAD}, Overall.FAILED),
+        ({"phase": Phase.HUNG}, Overall.FAILED),
+        ({"phase": Phase.MENDING}, Overall.FAILED),
+        ({"phase": Phase.FAILED}, Overall.FAILED),
+        ({"phase": Phase.HOLDING}, Overall.FAILED),
+        ({"phase": Phase.MAINT}, Overall.FAILED),
+        ({"checks": {"process": checked("process"), "web": down("web")}}, Overall.DEGRADED),
+        ({"checks": {"process": checked("process"), "odd": down("odd")}}, Overall.DEGRADED),
+        ({"configuration": ConfigurationView(valid=False, error="x")}, Overall.DEGRADED),
+        ({"saturated_s": NOW_S - 1}, Overall.DEGRADED),
+        ({"saturated_s": NOW_S - 60}, Overall.HEALTHY),
+        ({"hook_silent": True}, Overall.DEGRADED),
+        ({"memory": Memory(keepalived_stopped=True)}, Overall.DEGRADED),
+    ],
+)
+def test_one_word_sums_a_node_up(changes: dict[str, Any], word: Overall) -> None:
+    """Healthy only when nothing at all is wrong; unknown before it is wrong."""
+    assert overall(POLICY, replace(HEALTHY, **changes), NOW_S) is word
+    assert document(replace(HEALTHY, **changes))["overall"] == word.value
+
+
+@pytest.mark.parametrize("state", [HEALTHY, State(), State(phase=Phase.FAILED, process_seen_s=1.0)])
+def test_every_state_becomes_json(state: State) -> None:
+    """From the first moment on, and it comes back as it was."""
+    made = document(state, replace(AROUND, lease_written_s=None, hook_age_s=None))
+    assert json.loads(json.dumps(made)) == made
+    assert made["schema_version"] == SCHEMA_VERSION
+
+
+def test_what_is_not_known_is_null() -> None:
+    """A guess would be taken for a fact."""
+    made = document(State(), replace(AROUND, lease_written_s=None, hook_age_s=None))
+    assert made["serving"] is None
+    assert made["lease"] == {"age_ms": None, "expires_in_ms": None}
+    assert made["keepalived"]["hook_called_age_ms"] is None
+    assert made["keepalived"]["service"] is None
+    haproxy = made["haproxy"]
+    for key in ("master_pid", "worker_pid", "curr_conns", "maxconn", "idle_pct", "service"):
+        assert haproxy[key] is None
+
+
+def test_ages_and_durations_are_milliseconds() -> None:
+    """Of the clock that neither steps nor sleeps."""
+    made = document()
+    assert made["uptime_ms"] == 100_000
+    assert made["phase_age_ms"] == 90_000
+    assert made["lease"] == {"age_ms": 500, "expires_in_ms": 2500}
+    assert made["keepalived"]["hook_called_age_ms"] == 1500
+    assert made["history"][0]["age_ms"] == 90_000
+    (web,) = (check for check in made["checks"] if check["name"] == "web")
+    assert (web["age_ms"], web["since_ms"], web["check_duration_ms"]) == (250, 60_000, 1.25)
+
+
+def test_times_are_utc() -> None:
+    """Whoever reads several nodes compares them; an event's time follows from its age."""
+    made = document()
+    now = datetime.fromisoformat(made["time"])
+    assert now.utcoffset() is not None
+    assert not now.utcoffset()
+    then = datetime.fromisoformat(made["history"][0]["time"])
+    assert 89 < (now - then).total_seconds() < 91
+
+
+def test_a_check_is_told_in_haproxys_words() -> None:
+    """Its state with its counter, its code, its last result, and whether it yields."""
+    state = replace(HEALTHY, checks={"web": checked("web", Verdict.FAIL)})
+    (web,) = document(state)["checks"]
+    assert web["state"] == "UP 2/3"
+    assert (web["verdict"], web["check_code"], web["last_chk"]) == ("FAIL", "L7OK", "status 200")
+    assert (web["scope"], web["yields"]) == ("frontend", True)
+
+
+def test_restarts_are_counted_in_their_window() -> None:
+    """What is too old to count is not used, and a pause is told by what is left of it."""
+    memory = Memory(restarts=(NOW_S - 100, NOW_S - 10), attempt=2, next_attempt_s=NOW_S + 1.5)
+    made = document(replace(HEALTHY, memory=memory))["restarts"]
+    assert made == {
+        "used": 1,
+        "budget": 3,
+        "window_ms": 60_000,
+        "attempt": 2,
+        "next_attempt_in_ms": 1500,
+    }
+
+
+def test_actions_under_way_are_pending() -> None:
+    """At most one on each service, by its name."""
+    state = replace(
+        HEALTHY,
+        in_flight=RestartHaproxy(attempt=1, reason="died"),
+        keepalived_in_flight=StopKeepalived(reason="died"),
+    )
+    assert document(state)["pending"] == ["RestartHaproxy", "StopKeepalived"]
+    assert LookAtHaproxy.__name__ not in document(state)["pending"]
+
+
+def test_a_service_is_told_whole() -> None:
+    """Programs get the service manager's own words."""
+    made = document(replace(HEALTHY, haproxy=ServiceState(known=False, detail="timed out")))
+    assert made["haproxy"]["service"]["known"] is False
+    assert made["haproxy"]["service"]["detail"] == "timed out"
+
+
+def test_the_newest_events_are_shown() -> None:
+    """The history is as long as people can read."""
+    made = snapshot(POLICY, HEALTHY, HISTORY * 50, AROUND, NOW_S)
+    assert len(made["history"]) == HISTORY_SHOWN
+    assert made["history"][-1]["fields"]["to"] == "UP"
