@@ -18,6 +18,7 @@ def finding(**changes: Any) -> Finding:
         "limitation": "",
         "begun_s": -1.0,
         "ended_s": 2.0,
+        "usual_ms": 12.0,
         "outage_ms": 300.0,
         "requests": 3,
         "failed": 1,

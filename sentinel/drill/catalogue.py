@@ -13,6 +13,11 @@ from sentinel.drill.faults import HOME, MOVED, NOTHING_DONE, SETTLED, UNTOUCHED,
 _WATCHDOG_S: Final = 10.0
 _DEATH: Final = ("haproxy.died", "haproxy.restarted")
 _GIVEN_UP: Final = ("haproxy.failed", "keepalived.stopped")
+#: Seen where web servers live on the nodes, as in the shipped pair.
+_ALONE: Final = (
+    "a server that died with the master makes the backup's probes time out until HAProxy has marked"
+    " it down; sentinel may then yield although it is the last node standing"
+)
 
 CATALOGUE: Final = (
     Fault(
@@ -74,6 +79,13 @@ CATALOGUE: Final = (
         moves_vip=False,
     ),
     Fault(
+        name="descriptors-exhausted",
+        title="HAProxy's worker may open no more files",
+        inject=deeds.exhaust_descriptors,
+        told=("haproxy.hung", "haproxy.restarted"),
+        untold=_GIVEN_UP,
+    ),
+    Fault(
         name="backends-down-one-path",
         title="all servers are unreachable from the master alone",
         inject=deeds.hide_servers,
@@ -92,6 +104,18 @@ CATALOGUE: Final = (
         heal=deeds.start_servers,
         untold=NOTHING_DONE,
         moves_vip=False,
+    ),
+    Fault(
+        name="backend-slow",
+        title="one server answers after two seconds only",
+        inject=deeds.slow_down,
+        meanwhile=replace(UNTOUCHED, served=None),
+        dwell_s=8.0,
+        heal=deeds.speed_up,
+        untold=NOTHING_DONE,
+        moves_vip=False,
+        limitation="where sentinel probes a frontend through its servers, a slow one lets the probe"
+        " time out, and the node yields; in the worst case both do, and nobody has the VIP",
     ),
     Fault(
         name="keepalived-stopped",
@@ -126,6 +150,8 @@ CATALOGUE: Final = (
         dwell_s=1.0,
         heal=deeds.cables("up"),
         untold=NOTHING_DONE,
+        survivor_keeps=True,
+        limitation=_ALONE,
     ),
     Fault(
         name="split-brain",
@@ -145,6 +171,8 @@ CATALOGUE: Final = (
         meanwhile=MOVED,
         dwell_s=1.0,
         heal=deeds.restore_power,
+        survivor_keeps=True,
+        limitation=_ALONE,
     ),
     Fault(
         name="sentinel-killed",

@@ -9,10 +9,11 @@ import asyncio
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from sentinel.drill.faults import Deed
-from sentinel.drill.node import Node, send, wait_ready
+from sentinel.drill.node import Node, Proc, run, send, wait_ready
 from sentinel.drill.servers import Place
 from sentinel.drill.world import World
 
@@ -46,7 +47,7 @@ async def break_configuration(world: World) -> None:
     begun_s = time.monotonic()
     _write_cfg(world, f"nonsense\n{world.plan.haproxy_cfg}")
     await world.wait_event(world.master, "configuration.invalid", begun_s)
-    world.mark("HAProxy is killed")
+    world.seen.mark("HAProxy is killed")
     world.signal(world.master, "haproxy", KILL)
 
 
@@ -83,6 +84,37 @@ async def fill(world: World) -> None:
 async def send_crowd_home(world: World) -> None:
     """End the crowd's connections; HAProxy itself would wait for its servers' answers."""
     await world.end_own("crowd")
+    await speed_up(world)
+
+
+async def exhaust_descriptors(world: World) -> None:
+    """Lower the worker's limit of open files below what it has: it can accept nothing more.
+
+    As the worker's own user, since another's limits are CAP_SYS_RESOURCE's to set.
+    """
+    for worker in world.master.workers():
+        uid, gid = _ids(worker)
+        user = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+        await run(*user, "prlimit", "--pid", str(worker.pid), "--nofile=3:")
+
+
+def _ids(proc: Proc) -> tuple[str, str]:
+    """Return user and group of a process."""
+    lines = Path(f"/proc/{proc.pid}/status").read_text().splitlines()
+    uid, gid = (line.split()[1] for line in lines if line.startswith(("Uid:", "Gid:")))
+    return uid, gid
+
+
+async def slow_down(world: World) -> None:
+    """Let the web servers of the master, or else those on the switch, answer slowly."""
+    if world.master.machine.places:
+        _signal_standin(world.master, "web", signal.SIGUSR1)
+    else:
+        world.signal_own("web", signal.SIGUSR1)
+
+
+async def speed_up(world: World) -> None:
+    """Let every web server answer at once again, whatever it waits for."""
     for node in world.nodes.values():
         _signal_standin(node, "web", signal.SIGUSR2)
     world.signal_own("web", signal.SIGUSR2)
@@ -189,7 +221,7 @@ async def kill_both(world: World) -> None:
     world.signal(world.master, "sentinel", KILL)
     world.signal(world.master, "haproxy", KILL)
     await asyncio.sleep(_RESTART_S)
-    world.mark("sentinel's unit starts it again")
+    world.seen.mark("sentinel's unit starts it again")
     await world.start_sentinel(world.master)
 
 
@@ -220,7 +252,7 @@ async def empty_disk(world: World) -> None:
 async def roll(world: World) -> None:
     """Restart HAProxy on both nodes, the backup first, each while the other serves."""
     for node, other in ((world.backup, world.master), (world.master, world.backup)):
-        world.mark(f"{node.name} is restarted")
+        world.seen.mark(f"{node.name} is restarted")
         await node.service("keepalived", "stop")
         await world.wait_held_by(other)
         await node.service("haproxy", "stop")
@@ -231,7 +263,7 @@ async def roll(world: World) -> None:
 async def reload(world: World) -> None:
     """Reload HAProxy three times under the client's load."""
     for _ in range(3):
-        world.mark("reload")
+        world.seen.mark("reload")
         master = int(world.master.path(world.plan.config.haproxy.pidfile).read_text())
         await world.master.run("kill", "-USR2", str(master))
         await asyncio.sleep(1.5)

@@ -16,6 +16,9 @@ from typing import Final
 from sentinel.drill.plan import BACKUP, MASTER
 from sentinel.drill.world import World
 
+#: The mark of the healing.
+HEALED: Final = "healed"
+
 Deed = Callable[[World], Awaitable[None]]
 
 
@@ -48,11 +51,11 @@ class Situation:
 
     def missing(self, world: World) -> Iterator[str]:
         """Yield what is not so now."""
-        holders = world.holders()
+        holders = world.seen.holders()
         if not self.vip.holds(holders, nopreempt=world.plan.nopreempt):
             names = " and ".join(sorted(holders)) or "no node"
             yield f"the VIP is on {names}, not {self.vip.value}"
-        if self.served is not None and world.serving() != self.served:
+        if self.served is not None and world.seen.serving() != self.served:
             yield "clients are not served" if self.served else "clients are served"
         running = any(proc.state not in "Tt" for proc in world.master.workers())
         if self.haproxy is not None and running != self.haproxy:
@@ -84,7 +87,8 @@ class Fault:
     """One fault and what is expected of it.
 
     *meanwhile* must come true under the fault and last for *dwell_s*; then *heal* is done, and
-    *end* must come true. *moves_vip* False: the VIP may not move at all.
+    *end* must come true. *moves_vip* False: the VIP may not move at all. *survivor_keeps*: a
+    backup that has taken it from a dead master may not lose it before that is healed.
     """
 
     name: str
@@ -97,6 +101,7 @@ class Fault:
     told: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
     moves_vip: bool = True
+    survivor_keeps: bool = False
     limitation: str = ""
 
     @property
@@ -108,6 +113,8 @@ class Fault:
         parts.append(f"in the end: {self.end}")
         if not self.moves_vip:
             parts.append("the VIP never moves")
+        if self.survivor_keeps:
+            parts.append("the backup keeps it until then")
         if self.told:
             parts.append(f"sentinel says {', '.join(self.told)}")
         if self.untold:
@@ -116,13 +123,16 @@ class Fault:
 
     def all_told(self, world: World, begun_s: float) -> bool:
         """Tell whether the master's sentinel has said all that it must."""
-        return set(self.told) <= {event.name for event in world.told(MASTER, begun_s)}
+        return set(self.told) <= {event.name for event in world.seen.told(MASTER, begun_s)}
 
     def faulty_records(self, world: World, begun_s: float) -> Iterator[str]:
         """Yield what the records since *begun_s* say against it."""
-        names = {event.name for event in world.told(MASTER, begun_s)}
+        names = {event.name for event in world.seen.told(MASTER, begun_s)}
         yield from (f"sentinel never said {name}" for name in self.told if name not in names)
         yield from (f"sentinel said {name}" for name in self.untold if name in names)
-        moved = any(holding.at_s >= begun_s for holding in world.holdings)
+        moved = any(holding.at_s >= begun_s for holding in world.seen.holdings)
         if moved and not self.moves_vip:
             yield "the VIP moved"
+        healed_s = next((m.at_s for m in world.seen.marks if m.text == HEALED), begun_s)
+        if self.survivor_keeps and world.seen.lost(BACKUP, begun_s, healed_s):
+            yield "the backup gave the VIP away although it was alone"

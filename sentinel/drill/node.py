@@ -145,10 +145,13 @@ class Node:
         self.pid = _first(children)
         self._furnish()
 
-    async def power_off(self) -> None:
+    def lose_power(self) -> None:
         """SIGKILL everything in the node at once, as a power cut does."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    async def power_off(self) -> None:
+        """Wait until nothing is left of a node that has lost its power."""
         if self._unshare is not None:
-            os.kill(self.pid, signal.SIGKILL)
             for process in self._spawned:
                 # nsenter stops with its child, and must go on to reap it: no node ends before that
                 with suppress(ProcessLookupError):

@@ -46,6 +46,8 @@ def _totals(findings: Sequence[Finding]) -> Iterator[str]:
     yield '<section class="totals">'
     for outcome, number in count.items():
         name, words = _BADGES[outcome]
+        if number > 1 and outcome is Outcome.LIMITATION:
+            words = "known limitations"
         if number or outcome is Outcome.REACHED:
             yield f'<div class="total {name}"><b>{number}</b><span>{words}</span></div>'
     requests = sum(finding.requests for finding in findings)
@@ -94,7 +96,8 @@ def _fault(finding: Finding) -> Iterator[str]:
     yield f'<section class="fault" id="{finding.fault}">'
     yield f'<h2>{escape(finding.title)} <span class="badge {name}">{words}</span></h2>'
     yield '<p class="figures">'
-    yield f"<span>outage <b>{duration(finding.outage_ms)}</b></span>"
+    usual = duration(finding.usual_ms)
+    yield f"<span>outage <b>{duration(finding.outage_ms)}</b>, usual gap {usual}</span>"
     yield f"<span>failed <b>{finding.failed:,}</b> of {finding.requests:,} requests</span>"
     yield f"<span>slowest good answer <b>{duration(finding.slowest_ms)}</b></span></p>"
     for reason in finding.reasons:

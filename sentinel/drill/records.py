@@ -60,7 +60,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """All that was seen of one fault; times count from the fault, which is 0."""
+    """All that was seen of one fault; times count from the fault, which is 0.
+
+    *usual_ms* is the longest gap between good answers before the fault: how noisy the machine is.
+    """
 
     fault: str
     title: str
@@ -70,6 +73,7 @@ class Finding:
     limitation: str
     begun_s: float
     ended_s: float
+    usual_ms: float
     outage_ms: float
     requests: int
     failed: int

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from sentinel.drill.catalogue import chosen
-from sentinel.drill.faults import Fault, Situation
+from sentinel.drill.faults import HEALED, Fault, Situation
 from sentinel.drill.node import WorldError
 from sentinel.drill.plan import Files, Plan, make_plan
 from sentinel.drill.records import Finding, Outcome, outage_ms, shifted
@@ -39,7 +39,7 @@ async def rehearse(fault: Fault, plan: Plan) -> Finding:
         except WorldError as error:
             return _finding(fault, world, time.monotonic(), [f"before the fault: {error}"])
         await asyncio.sleep(BEFORE_S)
-        begun_s = world.mark(fault.title)
+        begun_s = world.seen.mark(fault.title)
         try:
             reasons = [reason async for reason in _play(fault, world, begun_s)]
         except WorldError as error:
@@ -56,7 +56,7 @@ async def _play(fault: Fault, world: World, begun_s: float) -> AsyncIterator[str
         for reason in fault.meanwhile.missing(world):
             yield f"meanwhile, {reason}"
     if fault.heal is not None:
-        world.mark("healed")
+        world.seen.mark(HEALED)
         await fault.heal(world)
 
     def over() -> bool:
@@ -75,7 +75,8 @@ def _is(situation: Situation, world: World) -> bool:
 def _finding(fault: Fault, world: World, begun_s: float, reasons: list[str]) -> Finding:
     ended_s = time.monotonic()
     since_s = begun_s - BEFORE_S
-    after = [answer for answer in world.answers if answer.at_s >= begun_s]
+    before = [answer for answer in world.seen.answers if answer.at_s < begun_s]
+    after = [answer for answer in world.seen.answers if answer.at_s >= begun_s]
     outcome = Outcome.REACHED
     if reasons:
         outcome = Outcome.LIMITATION if fault.limitation else Outcome.MISSED
@@ -88,14 +89,17 @@ def _finding(fault: Fault, world: World, begun_s: float, reasons: list[str]) -> 
         limitation=fault.limitation,
         begun_s=-BEFORE_S,
         ended_s=round(ended_s - begun_s, 3),
-        outage_ms=round(outage_ms(world.answers, begun_s, ended_s), 1),
+        usual_ms=round(outage_ms(before, begun_s - BEFORE_S, begun_s), 1),
+        outage_ms=round(outage_ms(world.seen.answers, begun_s, ended_s), 1),
         requests=len(after),
         failed=sum(not answer.good for answer in after),
         slowest_ms=max((answer.took_ms for answer in after if answer.good), default=0.0),
-        answers=shifted([answer for answer in world.answers if answer.at_s >= since_s], begun_s),
-        holdings=shifted(world.holdings, begun_s),
-        events=shifted([event for event in world.events if event.at_s >= since_s], begun_s),
-        marks=shifted(world.marks, begun_s),
+        answers=shifted(
+            [answer for answer in world.seen.answers if answer.at_s >= since_s], begun_s
+        ),
+        holdings=shifted(world.seen.holdings, begun_s),
+        events=shifted([event for event in world.seen.events if event.at_s >= since_s], begun_s),
+        marks=shifted(world.seen.marks, begun_s),
     )
 
 

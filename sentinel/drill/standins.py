@@ -19,7 +19,7 @@ from typing import Final
 
 #: Answered only when the crowd goes home: it holds a connection through HAProxy.
 HOLD_PATH: Final = "/sentinel-drill-hold"
-SLOW_S: Final = 1.0
+SLOW_S: Final = 2.0
 _DATAGRAM_BYTES_MAX: Final = 65536
 _CROWD_AT_ONCE: Final = 100
 

@@ -12,18 +12,16 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from sentinel.drill.node import DEADLINE_S, Node, WorldError, end, run, send, wait_ready
 from sentinel.drill.plan import BACKUP, CLIENT, MASTER, SENTINEL_TOML, Plan
-from sentinel.drill.records import Answer, Event, Holding, Mark
+from sentinel.drill.witness import Witness
 
 STEADY_WITHIN_S: Final = 30.0
-#: The client is content when everything in so long a time was answered well.
-CONTENT_S: Final = 0.3
 _POLL_S: Final = 0.02
 _STANDINS: Final = (sys.executable, "-m", "sentinel.drill.standins")
 _SYSCTLS: Final = {
@@ -45,10 +43,7 @@ class World:
         self.master: Final = master
         self.backup: Final = backup
         self.nodes: Final = {MASTER: master, BACKUP: backup}
-        self.answers: list[Answer] = []
-        self.holdings: list[Holding] = []
-        self.events: list[Event] = []
-        self.marks: list[Mark] = []
+        self.seen: Final = Witness(plan.target.place.host)
         self._own: list[tuple[str, Process]] = []
 
     async def __aenter__(self) -> Self:
@@ -129,7 +124,7 @@ class World:
             stdout=PIPE,
         )
         self._own.append(("client", process))
-        self._follow(process.stdout, self._hear_client)
+        self._follow(process.stdout, self.seen.hear_client)
 
     # --- the nodes ------------------------------------------------------------------------------
 
@@ -140,9 +135,9 @@ class World:
             hostname.write(node.name)
         await self._lay_cables(node)
         monitor = await node.spawn("ip", "-o", "monitor", "address", stdout=PIPE)
-        self._follow(monitor.stdout, lambda line: self._hear_address(node.name, line))
+        self._follow(monitor.stdout, lambda line: self.seen.hear_address(node.name, line))
         log = await self.start_in(node, "log")
-        self._follow(log.stdout, lambda line: self._hear_keepalived(node.name, line))
+        self._follow(log.stdout, lambda line: self.seen.hear_keepalived(node.name, line))
         await self.start_web(node)
         await node.service("haproxy", "start")
         await self.start_sentinel(node)
@@ -157,16 +152,17 @@ class World:
         """Start sentinel as its unit does, and follow what it says."""
         argv = (sys.executable, "-m", "sentinel", "run", "--config", SENTINEL_TOML)
         process = await node.spawn(*argv, stderr=PIPE)
-        self._follow(process.stderr, lambda line: self._hear_sentinel(node.name, line))
+        self._follow(process.stderr, lambda line: self.seen.hear_sentinel(node.name, line))
 
     async def cut_power(self, node: Node) -> None:
-        """End a node in the middle of whatever it does; its cables go dark first."""
+        """End a node in the middle of whatever it does, and with it its links."""
         if not node.is_on:
             return
+        node.lose_power()
         for cable in node.machine.cables:
             await run("ip", "link", "del", _port(node, cable.interface))
         await node.power_off()
-        self._hear_loss(node.name)
+        self.seen.hear_loss(node.name)
 
     async def _lay_cables(self, node: Node) -> None:
         _set_sysctls(f"/proc/{node.pid}/root")
@@ -201,60 +197,6 @@ class World:
         group = self._group
         group.create_task(read())
 
-    def _hear_client(self, line: str) -> None:
-        at, took, good = line.split()
-        self.answers.append(Answer(at_s=float(at), took_ms=float(took), good=good == "1"))
-
-    def _hear_address(self, node: str, line: str) -> None:
-        if f" {self.plan.target.place.host}/" in line:
-            held = not line.startswith("Deleted")
-            self.holdings.append(Holding(at_s=time.monotonic(), node=node, held=held))
-
-    def _hear_loss(self, node: str) -> None:
-        if node in self.holders():
-            self.holdings.append(Holding(at_s=time.monotonic(), node=node, held=False))
-
-    def _hear_sentinel(self, node: str, line: str) -> None:
-        """Take one line of stderr, ``TIME LEVEL NAME KEY=VALUE...``."""
-        words = line.split(maxsplit=3)
-        if len(words) > 2 and words[0].endswith("Z"):  # noqa: PLR2004  (as the line above says)
-            text = words[3] if len(words) > 3 else ""  # noqa: PLR2004
-            event = Event(
-                at_s=time.monotonic(), node=node, level=words[1], name=words[2], text=text
-            )
-            self.events.append(event)
-
-    def _hear_keepalived(self, node: str, line: str) -> None:
-        if line.endswith("STATE"):
-            text = line.partition("]: ")[2]
-            event = Event(
-                at_s=time.monotonic(), node=node, level="info", name="keepalived", text=text
-            )
-            self.events.append(event)
-
-    def mark(self, text: str) -> float:
-        """Note what the drill does now; return the time."""
-        now_s = time.monotonic()
-        self.marks.append(Mark(at_s=now_s, text=text))
-        return now_s
-
-    def holders(self) -> frozenset[str]:
-        """Return the nodes that hold the VIP now."""
-        latest = {holding.node: holding.held for holding in self.holdings}
-        return frozenset(node for node, held in latest.items() if held)
-
-    def serving(self) -> bool:
-        """Tell whether the client is content now."""
-        now_s = time.monotonic()
-        recent = [answer for answer in self.answers[-100:] if answer.at_s > now_s - CONTENT_S]
-        return len(recent) >= CONTENT_S * 10 and all(answer.good for answer in recent)
-
-    def told(self, node: str, since_s: float = 0.0) -> Iterator[Event]:
-        """Yield what a node's sentinel has said since then."""
-        for event in self.events:
-            if event.node == node and event.at_s >= since_s:
-                yield event
-
     # --- waiting --------------------------------------------------------------------------------
 
     async def wait_until(
@@ -281,17 +223,17 @@ class World:
     async def wait_event(self, node: Node, name: str, since_s: float) -> None:
         """Wait until a node's sentinel has said *name*."""
         await self.wait_until(
-            lambda: any(event.name == name for event in self.told(node.name, since_s)),
+            lambda: any(event.name == name for event in self.seen.told(node.name, since_s)),
             f"{name} from {node.name}",
         )
 
     async def wait_held_by(self, node: Node) -> None:
         """Wait until a node holds the VIP alone."""
-        await self.wait_until(lambda: self.holders() == {node.name}, f"the VIP on {node.name}")
+        await self.wait_until(lambda: self.seen.holders() == {node.name}, f"the VIP on {node.name}")
 
     def _is_steady(self) -> bool:
-        up = {event.node for event in self.events if event.name == "phase.changed"}
-        return self.holders() == {MASTER} and self.serving() and up == set(self.nodes)
+        up = {event.node for event in self.seen.events if event.name == "phase.changed"}
+        return self.seen.holders() == {MASTER} and self.seen.serving() and up == set(self.nodes)
 
     async def wait_steady(self) -> None:
         """Wait until the master serves the VIP alone and both sentinels know their HAProxy."""
