@@ -127,6 +127,15 @@ CATALOGUE: Final = (
         untold=NOTHING_DONE,
     ),
     Fault(
+        name="failover-under-load",
+        title="keepalived is stopped while HAProxy holds four fifths of its connections",
+        inject=deeds.fail_over_crowded,
+        meanwhile=MOVED,
+        dwell_s=2.0,
+        heal=deeds.come_back,
+        untold=NOTHING_DONE,
+    ),
+    Fault(
         name="keepalived-killed",
         title="keepalived's whole group is killed -9, the VIP stays behind",
         inject=deeds.all_of("keepalived", deeds.KILL),

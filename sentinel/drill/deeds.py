@@ -81,6 +81,22 @@ async def fill(world: World) -> None:
     await world.wait_event(world.master, "haproxy.saturated", begun_s)
 
 
+async def fail_over_crowded(world: World) -> None:
+    """Let a crowd hold most of HAProxy's connections, then stop keepalived under it."""
+    place = str(world.plan.target.place)
+    count = world.plan.maxconn * 4 // 5
+    crowd = await world.start_own("crowd", place, str(count))
+    await wait_ready(crowd, "the crowd", b"gathered")
+    world.seen.mark(f"keepalived is stopped under {count} connections")
+    await world.master.service("keepalived", "stop")
+
+
+async def come_back(world: World) -> None:
+    """Start keepalived again and send the crowd home."""
+    await world.master.service("keepalived", "start")
+    await send_crowd_home(world)
+
+
 async def send_crowd_home(world: World) -> None:
     """End the crowd's connections; HAProxy itself would wait for its servers' answers."""
     await world.end_own("crowd")

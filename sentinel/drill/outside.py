@@ -33,7 +33,7 @@ _PROGRAMS: Final = {
     "setpriv": "util-linux",
 }
 _PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-_NAMESPACES: Final = ("-n", "-m", "-p", "--fork", "--kill-child", "--mount-proc")
+_UNSHARE: Final = ("unshare", "-n", "-m", "-p", "-u", "--fork", "--kill-child", "--mount-proc")
 _ANSWER_S: Final = 10.0
 
 
@@ -82,11 +82,11 @@ class Drill:
             "PATH": f"{os.environ.get('PATH', '')}:{_PATH}",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        unshare = self._permitted()
+        self._check_machine()
         self.made: Final = f"{time.strftime('%Y-%m-%d %H:%M')}, {', '.join(self._versions())}"
         self._process: Final = subprocess.Popen(
             (
-                *("setpriv", "--pdeathsig", "KILL", *unshare),
+                *("setpriv", "--pdeathsig", "KILL", *_UNSHARE),
                 *(sys.executable, "-m", "sentinel.drill.rehearsal"),
                 *arguments(files, tuple(fault.name for fault in faults)),
             ),
@@ -116,19 +116,18 @@ class Drill:
 
     # --- what the machine has and allows --------------------------------------------------------
 
-    def _permitted(self) -> tuple[str, ...]:
-        """Return the unshare that is permitted; raises NotPossibleError."""
+    def _check_machine(self) -> None:
+        """Raise NotPossibleError if a program or a permission is missing."""
         for program, package in _PROGRAMS.items():
             if shutil.which(program, path=self._environment["PATH"]) is None:
                 raise NotPossibleError(f"there is no {program}: apt-get install {package}")
-        plain = ("unshare", *_NAMESPACES)
-        for unshare in (plain, ("unshare", "-U", "-r", *_NAMESPACES)):
-            if self._output(*unshare, "true") is not None:
-                return unshare
-        raise NotPossibleError(
-            "namespaces are not permitted here: run it as root, or let users make them"
-            " (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces)"
-        )
+        # in a user namespace the machine's files belong to nobody, and keepalived refuses to run
+        # a script below a folder that is not root's: the hook would never be called
+        if self._output(*_UNSHARE, "true") is None:
+            raise NotPossibleError(
+                "namespaces are not permitted here: run it as root, in a container with the"
+                " capabilities SYS_ADMIN and NET_ADMIN"
+            )
 
     def _versions(self) -> Iterator[str]:
         yield f"sentinel {__version__}"

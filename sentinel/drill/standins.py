@@ -111,7 +111,11 @@ def occupy(place: str) -> None:
 
 
 async def crowd(place: str, count: str) -> None:
-    """Hold *count* connections that each wait for an answer."""
+    """Hold *count* connections that each wait for an answer; say ``gathered`` when all are made.
+
+    Where not all find room, it never says so.
+    """
+    missing = int(count)
     host, port = _place(place)
     gate = asyncio.Semaphore(_CROWD_AT_ONCE)
     request = f"GET {HOLD_PATH} HTTP/1.1\r\nHost: drill\r\n\r\n".encode()
@@ -121,6 +125,10 @@ async def crowd(place: str, count: str) -> None:
             async with gate:
                 reader, writer = await asyncio.open_connection(host, port)
                 writer.write(request)
+            nonlocal missing
+            missing -= 1
+            if missing == 0:
+                _say("gathered")
             await reader.read(1)
             writer.close()
 

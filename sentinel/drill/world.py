@@ -13,8 +13,6 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Final, Self
 
 from sentinel.drill.node import DEADLINE_S, Node, WorldError, end, run, send, wait_ready
@@ -24,13 +22,18 @@ from sentinel.drill.witness import Witness
 STEADY_WITHIN_S: Final = 30.0
 _POLL_S: Final = 0.02
 _STANDINS: Final = (sys.executable, "-m", "sentinel.drill.standins")
-_SYSCTLS: Final = {
-    "net/ipv4/conf/all/rp_filter": "0",
-    "net/ipv4/conf/default/rp_filter": "0",
-    "net/ipv4/ip_nonlocal_bind": "1",
-    "net/ipv6/ip_nonlocal_bind": "1",
-    "net/ipv6/conf/default/accept_dad": "0",
-}
+#: As shell lines, since /proc/sys shows the namespaces of whoever opens a file. A kernel may lack
+#: IPv6.
+_SYSCTLS: Final = tuple(
+    f"if [ -e /proc/sys/{name} ]; then echo {value} >/proc/sys/{name}; fi"
+    for name, value in (
+        ("net/ipv4/conf/all/rp_filter", 0),
+        ("net/ipv4/conf/default/rp_filter", 0),
+        ("net/ipv4/ip_nonlocal_bind", 1),
+        ("net/ipv6/ip_nonlocal_bind", 1),
+        ("net/ipv6/conf/default/accept_dad", 0),
+    )
+)
 
 
 class World:
@@ -67,8 +70,7 @@ class World:
     # --- the site -------------------------------------------------------------------------------
 
     async def _build_switches(self) -> None:
-        _set_sysctls("")
-        lines = ["ip link set lo up"]
+        lines = [*_SYSCTLS, "ip link set lo up"]
         for number in range(self.plan.switches):
             bridge = f"ip link add switch{number} type bridge stp_state 0 mcast_snooping 0"
             lines += [bridge, f"ip link set switch{number} up"]
@@ -131,8 +133,6 @@ class World:
     async def switch_on(self, node: Node) -> None:
         """Boot a node: cables, web servers, log, HAProxy, sentinel, keepalived."""
         await node.power_on()
-        with node.path("/proc/sys/kernel/hostname").open("w") as hostname:
-            hostname.write(node.name)
         await self._lay_cables(node)
         monitor = await node.spawn("ip", "-o", "monitor", "address", stdout=PIPE)
         self._follow(monitor.stdout, lambda line: self.seen.hear_address(node.name, line))
@@ -165,8 +165,7 @@ class World:
         self.seen.hear_loss(node.name)
 
     async def _lay_cables(self, node: Node) -> None:
-        _set_sysctls(f"/proc/{node.pid}/root")
-        inside = []
+        inside = [*_SYSCTLS, f"echo {node.name} >/proc/sys/kernel/hostname"]
         for number, cable in enumerate(node.machine.cables):
             port = _port(node, cable.interface)
             peer = ("peer", "name", cable.interface, "netns", str(node.pid))
@@ -249,9 +248,3 @@ class World:
 def _port(node: Node, interface: str) -> str:
     """Name the switch's end of a cable (IFNAMSIZ leaves 15 characters)."""
     return f"{node.name[0]}-{interface}"[:15]
-
-
-def _set_sysctls(root: str) -> None:
-    for name, value in _SYSCTLS.items():
-        with suppress(FileNotFoundError):  # a kernel without IPv6
-            Path(f"{root}/proc/sys/{name}").write_text(value)

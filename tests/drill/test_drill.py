@@ -23,6 +23,8 @@ DRILL = (sys.executable, "-m", "sentinel", "drill")
 FAULTS = ("configuration-broken", "keepalived-killed", "sentinel-killed")
 #: What a drill would leave if it wrote to the machine instead of its own layers.
 TRACES = ("/run/sentinel-drill", "/run/.above", "/etc/sentinel/sentinel.toml", "/run/vrrp.pid")
+#: What the nodes have of their own, and the machine must keep.
+SETTINGS = ("kernel/hostname", "net/ipv4/ip_nonlocal_bind", "net/ipv4/conf/all/rp_filter")
 
 in_namespaces = [pytest.mark.lab, needs_root]
 
@@ -54,10 +56,11 @@ def living(pids: set[int]) -> set[int]:
     return alive
 
 
-def machine() -> tuple[list[str], list[str]]:
-    """Return the machine's interfaces and the traces of a drill on its file system."""
+def machine() -> tuple[list[str], list[str], list[str]]:
+    """Return the machine's interfaces and settings, and the traces of a drill on its files."""
     interfaces = sorted(path.name for path in Path("/sys/class/net").iterdir())
-    return interfaces, [trace for trace in TRACES if Path(trace).exists()]
+    settings = [Path("/proc/sys", name).read_text() for name in SETTINGS]
+    return interfaces, settings, [trace for trace in TRACES if Path(trace).exists()]
 
 
 @contextmanager
@@ -157,3 +160,17 @@ def test_usage(arguments: tuple[str, ...], message: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@needs_root
+def test_a_machine_that_permits_no_namespaces() -> None:
+    """Exit status 3, which is no failed drill, and the cure."""
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", *DRILL, "--quick"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "namespaces are not permitted here: run it as root" in done.stderr
