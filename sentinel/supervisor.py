@@ -60,6 +60,8 @@ LAST_ACTION_S: Final = 5.0
 SURVEY_EVERY_S: Final = 5.0
 #: A check keeps its own deadline; this much later the supervisor stops believing that it does.
 OVERRUN_S: Final = 2.0
+#: What is due within the same tenth of a second costs the processor one wake-up, not several.
+GRID_S: Final = 0.1
 #: While HAProxy is being mended the checks that can prove it hurry.
 MENDING_INTER_S: Final = 0.05
 PROOF: Final = frozenset({Scope.PROCESS, Scope.RUNTIME, Scope.FRONTEND})
@@ -324,11 +326,15 @@ class Supervisor:
 
 
 async def _wait(wake: asyncio.Event, interval_s: float) -> None:
-    """Wait until *wake* is set, at the longest for so long.
+    """Wait until *wake* is set, at the longest for so long; all but hurried waits end on the grid.
 
     A timer alone: a timeout would throw a CancelledError at every interval's end.
     """
-    timer = asyncio.get_running_loop().call_later(interval_s, wake.set)
+    loop = asyncio.get_running_loop()
+    due_s = loop.time() + interval_s
+    if interval_s > GRID_S:
+        due_s = round(due_s / GRID_S) * GRID_S
+    timer = loop.call_at(due_s, wake.set)
     try:
         await wake.wait()
     finally:
