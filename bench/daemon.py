@@ -43,8 +43,17 @@ RSS_MAX_MB: Final = 45.0
 CPU_MAX: Final = 1.0
 RSS: Final = "sentinel, RSS, MB"
 PSS: Final = "sentinel, PSS, MB"
-BARE: Final = "an idle Python without any import, RSS, MB"
+IDLE_RSS: Final = "an asyncio loop that only wakes up, RSS, MB"
+IDLE_CPU: Final = "an asyncio loop that only wakes up 10 times a second, % of one core"
 CPU: Final = "sentinel, % of one core"
+#: The least that a program in Python can take on this machine.
+IDLE: Final = """\
+import asyncio
+async def main():
+    while True:
+        await asyncio.sleep(0.1)
+asyncio.run(main())
+"""
 HOOK: Final = "its hook every 2 s, % of one core"
 ORIGINAL: Final = "chk_haproxy.sh's check every 2 s, % of one core"
 BALANCER: Final = """\
@@ -144,19 +153,21 @@ def one_run(folder: Path, seconds: float) -> dict[str, float]:
     """Run the daemon for so long and return what it took, beside the others."""
     (folder / "lease").unlink(missing_ok=True)
     command = (sys.executable, "-m", "sentinel", "run", "--config", str(folder / "sentinel.toml"))
-    with (
-        running(*command) as daemon,
-        running(sys.executable, "-c", "import time; time.sleep(1e6)") as bare,
-    ):
+    with running(*command) as daemon, running(sys.executable, "-c", IDLE) as idle:
         wait_until(lambda: serves(folder), "sentinel finds HAProxy serving")
         time.sleep(SETTLE_S)
-        begun_s, before = time.monotonic(), usage(daemon.pid)
+        begun_s, before, idle_before = time.monotonic(), usage(daemon.pid), usage(idle.pid)
         time.sleep(seconds)
-        after = usage(daemon.pid)
-        cpu = (after.cpu_s - before.cpu_s) / (time.monotonic() - begun_s)
+        after, idle_after = usage(daemon.pid), usage(idle.pid)
+        lasted_s = time.monotonic() - begun_s
         assert serves(folder), "HAProxy is well until the end"
-        bare_mb = usage(bare.pid).rss_mb
-    found = {RSS: after.rss_mb, PSS: after.pss_mb, BARE: bare_mb, CPU: cpu * 100}
+    found = {
+        RSS: after.rss_mb,
+        PSS: after.pss_mb,
+        IDLE_RSS: idle_after.rss_mb,
+        CPU: (after.cpu_s - before.cpu_s) / lasted_s * 100,
+        IDLE_CPU: (idle_after.cpu_s - idle_before.cpu_s) / lasted_s * 100,
+    }
     return found | calls()
 
 

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -105,7 +105,8 @@ def watch(node: Node, seen: Seen, curl: Curl, seconds: float, *, crowded: bool) 
         curl.poll()
         if crowded and time.monotonic() - asked_s >= 1.0:
             asked_s = time.monotonic()
-            seen.connections.append(connections(admin))
+            with suppress(OSError, ValueError):  # a HAProxy that is being restarted
+                seen.connections.append(connections(admin))
         time.sleep(POLL_S)
     if crowded:
         spent = [after - at for at, after in zip(before, processor_times(), strict=True)]
