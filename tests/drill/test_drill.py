@@ -124,6 +124,66 @@ class TestRealDrill:
         assert all(f'id="{name}"' in drilled[1] for name in FAULTS)
 
 
+OWN_HAPROXY = """\
+global
+    stats socket /run/haproxy/own.sock mode 600 level admin
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+frontend www
+    bind 10.20.0.100:8080
+    default_backend app
+backend app
+    server one app1.internal:9000 check
+    server two 10.30.0.7:9000 check
+"""
+OWN_KEEPALIVED = """\
+vrrp_instance WEB {{
+    state BACKUP
+    interface ens1{own}
+    virtual_router_id 77
+    priority {priority}
+    unicast_src_ip 10.20.0.1{own}
+    unicast_peer {{
+        10.20.0.1{peer}
+    }}
+    virtual_ipaddress {{
+        10.20.0.100/24 dev ens1{own}
+    }}
+}}
+"""
+
+
+@pytest.mark.lab
+@needs_root
+def test_a_users_own_pair(tmp_path: Path) -> None:
+    """Unicast, other interfaces, a frontend on the VIP alone, servers by name and elsewhere.
+
+    A command of theirs that writes a file runs, and writes none here.
+    """
+    haproxy, sentinel = tmp_path / "haproxy.cfg", tmp_path / "sentinel.toml"
+    haproxy.write_text(OWN_HAPROXY)
+    written = tmp_path / "written"
+    sentinel.write_text(f'[[command]]\nname = "writes"\nargv = ["/bin/touch", "{written}"]\n')
+    pair = [tmp_path / "1.conf", tmp_path / "2.conf"]
+    for path, own, peer, priority in ((pair[0], 1, 2, 200), (pair[1], 2, 1, 100)):
+        path.write_text(OWN_KEEPALIVED.format(own=own, peer=peer, priority=priority))
+    own_files = ("--haproxy", haproxy, "--keepalived", *pair, "--sentinel", sentinel)
+    done = run(*map(str, own_files), "--only", "haproxy-killed", "--json")
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
+    (found,) = json.loads(done.stdout)["findings"]
+    assert found["outcome"] == "reached"
+    assert not written.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "1.conf",
+        "2.conf",
+        "haproxy.cfg",
+        "sentinel.toml",
+    ]
+
+
 @pytest.mark.lab
 @needs_root
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
