@@ -11,7 +11,6 @@ from typing import Protocol
 
 from sentinel.checks import Check
 from sentinel.core import CheckPolicy, Memory, State
-from sentinel.memory import BootFile
 from sentinel.model import Outcome, Proc, ServiceState
 
 
@@ -58,6 +57,13 @@ class Notifier(Protocol):
         """Say that a step was completed."""
 
 
+class Store(Protocol):
+    """What outlives sentinel."""
+
+    def save(self, value: Memory) -> None:
+        """Keep it for a successor; failures are kept as well, not raised."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Everything the supervisor drives, made by the composition root."""
@@ -69,7 +75,7 @@ class Parts:
     renew_every_s: float
     log: EventLog
     notifier: Notifier
-    memory: BootFile[Memory]
+    memory: Store
     clock: Callable[[], float]
     checks: tuple[Check, ...]
     discover: Callable[[State], Awaitable[tuple[Check, ...] | None]]

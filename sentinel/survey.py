@@ -22,6 +22,7 @@ from sentinel.processes.invocation import Invocation
 class _Grounds:
     """What the last result rests on: while it stays the same, so does the result."""
 
+    invocation: Invocation | None
     incarnation: int
     listening: frozenset[str] | None
     local: frozenset[str] | None
@@ -55,7 +56,10 @@ class Survey:
         if self._config.probe or not self._config.discover:
             return ()
         grounds = _Grounds(
-            incarnation=state.incarnation, listening=_listening(state), local=await self._local()
+            invocation=self._read_for,
+            incarnation=state.incarnation,
+            listening=_listening(state),
+            local=await self._local(),
         )
         if grounds == self._grounds:
             return None
