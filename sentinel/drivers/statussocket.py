@@ -81,6 +81,7 @@ class StatusSocket:
             temporary.replace(self.path)
         except BaseException:
             listener.close()
+            temporary.unlink(missing_ok=True)
             raise
         listener.settimeout(0)
         return listener
