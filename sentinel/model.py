@@ -210,13 +210,17 @@ class Observation:
     view: View | None = None
 
 
+_STOPPED: Final = ("inactive", "success")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """The service manager's opinion of one unit (systemd's words, ``systemctl show``).
 
     *known* is False when it could not be asked in time, or does not have the unit; *detail* says
     why. *has_jobs* says whether this manager can tell an administrator's stop from a crash at all
-    (plain commands cannot).
+    (plain commands cannot). *start_cancelled*: somebody's stop cancelled our start, and the unit
+    has not been started since; its *result* may speak of the process that this killed.
     """
 
     known: bool = True
@@ -225,6 +229,7 @@ class ServiceState:
     result: str = "success"
     job_pending: bool = False
     masked: bool = False
+    start_cancelled: bool = False
     main_pid: int = 0
     restarts: int = 0
     has_jobs: bool = True
@@ -241,9 +246,11 @@ class ServiceState:
             return ""
         if self.masked:
             return "unit is masked"
-        if self.active == "inactive" and self.result == "success" and not self.job_pending:
-            return "unit was stopped"
-        return ""
+        if self.active not in {"inactive", "failed"} or self.job_pending:
+            return ""
+        if self.start_cancelled:
+            return "unit was stopped during its start"
+        return "unit was stopped" if (self.active, self.result) == _STOPPED else ""
 
 
 # --- events: everything that reaches the core ---------------------------------------------------

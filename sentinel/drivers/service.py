@@ -8,6 +8,7 @@ administrator's pending stop is never overridden.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,8 @@ LOOK_TIMEOUT_S: Final = 2.0
 #: Exists exactly where systemd is the init system: sd_booted(3).
 SYSTEMD_BOOTED: Final = Path("/run/systemd/system")
 _PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,Job,MainPID,NRestarts"
+#: What systemctl says of a start job that another job, which can only be a stop, has cancelled.
+_CANCELLED: Final = re.compile(r"\bJob for \S+ (?:was )?cancell?ed\b")
 _DIGITS_MAX: Final = 20  # no number of systemd's is longer
 _UNKNOWN: Final = ServiceState(known=False, active="unknown", sub="", result="")
 
@@ -41,6 +44,7 @@ class SystemdService:
         self._timeout_s = timeout_s
         self._systemctl = systemctl
         self._seen: ServiceState | None = None  # since the last call that may have changed it
+        self._start_cancelled = False
 
     async def look(self) -> ServiceState:
         """Ask systemd about the unit; one that systemd does not have is not known to us either."""
@@ -85,6 +89,7 @@ class SystemdService:
         if refused:
             await self._call("reset-failed")
             outcome = await self._call("start", "--job-mode=fail")
+        self._start_cancelled = bool(_CANCELLED.search(outcome.detail)) and not outcome.ok
         if outcome.ok:
             await self._ask()  # who looks for the new main process finds it in main_pid
             return outcome
@@ -96,9 +101,12 @@ class SystemdService:
         if not shown.ok:
             return replace(_UNKNOWN, detail=shown.detail)
         state = _state(_properties(shown.detail), self.unit)
-        if state.known:
-            self.main_pid = state.main_pid
-        return state
+        if not state.known:
+            return state
+        self.main_pid = state.main_pid
+        if state.active in {"active", "activating", "reloading"}:
+            self._start_cancelled = False
+        return replace(state, start_cancelled=self._start_cancelled)
 
     async def _explained(self, outcome: Outcome) -> Outcome:
         """Add what became of the unit: systemctl says much the same of all failures."""

@@ -217,6 +217,21 @@ async def test_a_start_that_fails_is_not_repeated(tmp_path: Path) -> None:
     )
 
 
+async def test_a_cancelled_start_is_an_administrators_stop(tmp_path: Path) -> None:
+    """A stop kills what is being started, so the unit looks failed; a later start ends that."""
+    shown, stopped = tmp_path / "shown", FAILED.replace("success", "signal")
+    shown.write_text(RUNNING)
+    cancel = f"echo '{stopped}' >{shown}; echo Job for haproxy.service canceled. >&2; exit 1"
+    body = f"case $verb in show) cat {shown};; restart) {cancel};; esac"
+    driver = service(systemctl(tmp_path, body))
+    assert "canceled" in (await driver.restart()).detail
+    assert (await driver.look()).intended_stop == "unit was stopped during its start"
+    shown.write_text(RUNNING)
+    await driver.look()
+    shown.write_text(stopped)
+    assert not (await driver.look()).intended_stop
+
+
 async def test_a_unit_hung_in_its_stop_says_so(tmp_path: Path) -> None:
     """A restart that waits for a stop without end is given up at its deadline, in clear words."""
     answer = (
