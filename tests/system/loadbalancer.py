@@ -175,10 +175,10 @@ class LoadBalancer:
         return self.neighbour.run(*curl, f"http://{VIP}{path}", check=False).returncode == 0
 
     def haproxy_pids(self) -> set[int]:
-        """Return all of HAProxy's processes; one that only checks a configuration is none."""
+        """Return HAProxy's living processes; one that only checks a configuration is none."""
         lines = self.node.run("ps", "-C", "haproxy", "-o", "pid=,args=", check=False).stdout
         processes = [line.split() for line in lines.splitlines()]
-        return {int(pid) for pid, _, *arguments in processes if "-c" not in arguments}
+        return {int(pid) for pid, *argv in processes if not {"-c", "<defunct>"} & set(argv)}
 
     def listener_pids(self) -> set[int]:
         """Return the processes that hold HAProxy's TCP listeners."""

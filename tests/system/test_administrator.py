@@ -110,3 +110,23 @@ def test_package_upgrade(balancer: LoadBalancer) -> None:
     balancer.wait_mended(1)
     balancer.assert_good()
     assert_nothing_was_mended(balancer)
+
+
+def test_stop_while_sentinel_restarts(balancer: LoadBalancer) -> None:
+    """A stop that comes between sentinel's order and HAProxy's start is the last word."""
+    balancer.drop_in("haproxy", "RestartSec=600\nExecStartPre=/bin/sleep 2")
+    balancer.supervise()
+    balancer.signal_haproxy("KILL")
+    balancer.wait_phase("MENDING")
+    balancer.node.wait_until("systemctl show haproxy -p SubState | grep -q start-pre")
+
+    balancer.node.run("systemctl", "stop", "haproxy")
+
+    balancer.wait_phase("MAINT")
+    wait_until(lambda: balancer.status()["phase_age_ms"] > SEVERAL_LOOKS_MS, "several looks")
+    assert balancer.phase() == "MAINT"
+    assert balancer.haproxy_pids() == set()
+    assert balancer.phases() == ["UP", "DEAD", "MENDING", "DEAD", "MAINT"]
+    balancer.node.run("systemctl", "start", "haproxy")
+    balancer.wait_mended(1)
+    balancer.assert_good()

@@ -76,3 +76,17 @@ def test_a_hook_that_cannot_be_executed(balancer: LoadBalancer) -> None:
     balancer.wait_event("hook.called_again")
     balancer.wait_overall("healthy")
     balancer.assert_good()
+
+
+def test_killed(balancer: LoadBalancer) -> None:
+    """Its unit's own drop-in brings it back, and the VIP; sentinel takes no part in it."""
+    balancer.supervise()
+
+    balancer.node.run("killall", "--signal", "KILL", "keepalived")
+
+    wait_until(lambda: balancer.node.unit("keepalived")["NRestarts"] == "1", "systemd restarts it")
+    wait_until(lambda: balancer.keepalived_states()[-1:] == ["MASTER"], "it is master again")
+    balancer.wait_overall("healthy")
+    balancer.wait_vip()
+    balancer.assert_good()
+    assert not {"keepalived.stopped", "keepalived.started"} & set(balancer.names())

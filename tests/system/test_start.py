@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from haproxies import wait_until
 from system.boot import SUITES, running_load_balancer
-from system.shipped import FRONTENDS, SENTINEL
+from system.shipped import FRONTENDS, SENTINEL, SENTINEL_TOML
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,21 @@ def test_keepalived_calls_the_hook(balancer: LoadBalancer) -> None:
     assert "HEALTHY  serving" in said
     assert "called the hook" in said
     assert "by sentinel's lease" in balancer.node.run(SENTINEL, "check").stdout
+
+
+def test_status_is_not_for_everybody(balancer: LoadBalancer) -> None:
+    """Without the group there is a clear refusal; with it, its members may ask."""
+    nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", SENTINEL, "status")
+    balancer.supervise()
+    refused = balancer.node.run(*nobody, check=False)
+    assert (refused.returncode, refused.stdout) == (4, "")
+    assert "you may not read /run/sentinel/status.sock" in refused.stderr
+
+    balancer.node.write(SENTINEL_TOML, '[status]\ngroup = "nogroup"\n')
+    balancer.node.run("systemctl", "reload", "sentinel")
+    balancer.wait_event("sentinel.reloaded")
+    balancer.wait_overall("healthy")
+    assert "HEALTHY" in balancer.node.run(*nobody).stdout
 
 
 def test_the_sandbox(balancer: LoadBalancer) -> None:

@@ -79,3 +79,19 @@ def test_dev_log_is_missing(balancer: LoadBalancer) -> None:
     balancer.node.run("systemctl", "reload", "sentinel")
     balancer.wait_event("sentinel.reloaded")
     balancer.assert_good()
+
+
+def test_rotation(balancer: LoadBalancer) -> None:
+    """After logrotate the next event is in the new file; the old file keeps what it had."""
+    balancer.supervise()
+    balancer.wait_event("phase.changed")
+    rotated = balancer.node.root / "var/log/sentinel.json.1"
+
+    balancer.node.run("logrotate", "--force", "/etc/logrotate.d/sentinel")
+    assert balancer.events() == []
+    assert "phase.changed" in rotated.read_text()
+    balancer.signal_haproxy("KILL")
+    balancer.wait_mended(1)
+
+    balancer.wait_event("haproxy.died")
+    assert "sentinel.started" not in balancer.names()
