@@ -121,7 +121,7 @@ def conclusion(samples: dict[str, list[float]], runs: int) -> Report:
             f"requests lost (median): {lost[SENTINEL]:.0f}, and {lost[ALONE]:.0f} by systemd alone",
             "sentinel's drop-in for haproxy.service leaves RestartSec= as Debian has it",
         ),
-        samples=samples,
+        samples=dict(samples),
     )
 
 

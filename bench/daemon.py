@@ -211,7 +211,7 @@ def conclusion(samples: dict[str, list[float]], runs: int, seconds: float) -> Re
             f"daemon and hook take {ratio:.2f} times the CPU of the check they replace",
             f"which looks at {processes} processes here",
         ),
-        samples=samples,
+        samples=dict(samples),
     )
 
 

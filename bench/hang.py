@@ -82,7 +82,7 @@ def conclusion(samples: dict[str, list[float]], runs: int) -> Report:
             for name, limit in limits.items()
         ),
         notes=(f"requests lost (median): {median(samples[FAILED]):.0f}",),
-        samples=samples,
+        samples=dict(samples),
     )
 
 

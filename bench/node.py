@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -118,7 +118,8 @@ def haproxy_pids(node: Node) -> list[int]:
 def signal_haproxy(node: Node, number: signal.Signals) -> None:
     """Send a signal to all processes of haproxy.service at once, master first."""
     for pid in haproxy_pids(node):
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):  # a worker dies of its master's death
+            os.kill(pid, number)
 
 
 def systemd_alone(node: Node) -> None:
