@@ -273,7 +273,10 @@ async def roll(world: World) -> None:
         await world.wait_held_by(other)
         await node.service("haproxy", "stop")
         await node.service("haproxy", "start")
+        begun_s = time.monotonic()
         await node.service("keepalived", "start")
+        # whoever goes on before this node could take the VIP makes an outage himself
+        await world.wait_event(node, "keepalived", begun_s)
 
 
 async def reload(world: World) -> None:

@@ -53,13 +53,13 @@ wait
 """
 
 #: Starting what already runs is no mistake, as with init scripts: sentinel and a person may both
-#: want it. The lock keeps the two from starting it twice.
+#: want it. The lock, held until the pidfile is written, keeps the two from starting it twice.
 _START: Final = """\
 #!/bin/sh
 exec 9>{folder}/{name}.lock
 flock 9
 kill -0 "$(cat {pidfile} 2>/dev/null)" 2>/dev/null && exit 0
-exec {command} 9>&-
+{command} 9>&-
 """
 _STOP: Final = """\
 #!/bin/sh
