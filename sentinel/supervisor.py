@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
+from sentinel import turns
 from sentinel.checks import Check
 from sentinel.core import Phase, Policy, State, step
 from sentinel.core.evidence import standing
 from sentinel.model import (
     Action,
     CheckRemoved,
-    Code,
     Event,
     Finished,
     HaproxyServiceSeen,
@@ -31,17 +31,14 @@ from sentinel.model import (
     KillHaproxy,
     LookAtHaproxy,
     LookAtKeepalived,
-    Observation,
     Observed,
     Outcome,
     Recheck,
     Report,
     RestartHaproxy,
-    Scope,
     StartKeepalived,
     StopKeepalived,
     Tick,
-    Verdict,
 )
 from sentinel.parts import Parts
 
@@ -58,15 +55,6 @@ HISTORY_MAX: Final = 200
 #: and its start would leave HAProxy down.
 LAST_ACTION_S: Final = 5.0
 SURVEY_EVERY_S: Final = 5.0
-#: A check keeps its own deadline; this much later the supervisor stops believing that it does.
-OVERRUN_S: Final = 2.0
-#: What is due within the same tenth of a second costs the processor one wake-up, not several.
-GRID_S: Final = 0.1
-#: While HAProxy is being mended the checks that can prove it hurry.
-MENDING_INTER_S: Final = 0.05
-PROOF: Final = frozenset({Scope.PROCESS, Scope.RUNTIME, Scope.FRONTEND})
-
-
 #: What was reported, and when (CLOCK_BOOTTIME).
 History = deque[tuple[float, Report]]
 
@@ -166,18 +154,9 @@ class Supervisor:
         while True:
             wake.clear()
             begun_s, incarnation = self._parts.clock(), self.state.incarnation
-            observation = await _look(check)
+            observation = await turns.look(check)
             self._take(Observed(observation=observation, incarnation=incarnation, begun_s=begun_s))
-            await _wait(wake, self._interval_s(check))
-
-    def _interval_s(self, check: Check) -> float:
-        """Choose inter, fastinter or downinter as HAProxy does."""
-        if self.state.phase is Phase.MENDING and check.scope in PROOF:
-            return min(MENDING_INTER_S, check.pace.fastinter_s)
-        known = self.state.checks.get(check.name)
-        if known is None or not known.health.settled or self.state.phase is Phase.HUNG:
-            return check.pace.fastinter_s
-        return check.pace.inter_s if known.health.up else check.pace.downinter_s
+            await turns.wait(wake, turns.interval_s(check, self.state))
 
     async def _tick(self) -> None:
         """Let time pass, and see to what nobody else would."""
@@ -190,7 +169,7 @@ class Supervisor:
                 hook_s = now_s
                 self._take(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
             self._parts.log.retry()
-            await _wait(self._phase_changed, self._tick_s())
+            await turns.wait(self._phase_changed, self._tick_s())
 
     def _tick_s(self) -> float:
         if self.state.phase is not Phase.UP:
@@ -211,7 +190,7 @@ class Supervisor:
                 self._follow({check.name: check for check in found})
             if new:
                 self.wake_all()
-            await _wait(self._incarnation_changed, SURVEY_EVERY_S)
+            await turns.wait(self._incarnation_changed, SURVEY_EVERY_S)
 
     def _follow(self, found: Mapping[str, Check]) -> None:
         """Run exactly the discovered checks that were found, beside the fixed ones.
@@ -323,34 +302,3 @@ class Supervisor:
         fields = {"action": repr(action), "reason": "dry run"}
         self._parts.log.emit("action.skipped", "warning", fields)
         return Outcome(ok=False, detail="dry run")
-
-
-async def _wait(wake: asyncio.Event, interval_s: float) -> None:
-    """Wait until *wake* is set, at the longest for so long; all but hurried waits end on the grid.
-
-    A timer alone: a timeout would throw a CancelledError at every interval's end.
-    """
-    loop = asyncio.get_running_loop()
-    due_s = loop.time() + interval_s
-    if interval_s > GRID_S:
-        due_s = round(due_s / GRID_S) * GRID_S
-    timer = loop.call_at(due_s, wake.set)
-    try:
-        await wake.wait()
-    finally:
-        timer.cancel()
-
-
-async def _look(check: Check) -> Observation:
-    """Run *check* once; one that overruns its own deadline is broken, and so UNKNOWN."""
-    try:
-        async with asyncio.timeout(check.pace.timeout_s + OVERRUN_S):
-            return await check()
-    except TimeoutError:
-        return Observation(
-            check=check.name,
-            scope=check.scope,
-            verdict=Verdict.UNKNOWN,
-            code=Code.UNK,
-            detail="the check did not end at its own deadline",
-        )

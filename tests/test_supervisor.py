@@ -32,7 +32,8 @@ from sentinel.model import (
     Verdict,
 )
 from sentinel.parts import Parts
-from sentinel.supervisor import LAST_ACTION_S, OVERRUN_S, History, Supervisor
+from sentinel.supervisor import LAST_ACTION_S, History, Supervisor
+from sentinel.turns import OVERRUN_S
 
 COMMANDS = ServiceState(known=False, active="unknown", sub="", has_jobs=False)
 RENEW_S = 0.5
