@@ -20,6 +20,8 @@ def parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     for command in (run, check, status, config, drill):
         command.add_parser(subparsers)
+    for subparser in subparsers.choices.values():
+        subparser.description = (subparser.description or "").replace("``", "")
     return top
 
 

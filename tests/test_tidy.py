@@ -91,6 +91,32 @@ def test_a_foreign_library_has_one_door(library: str) -> None:
     assert len(users) <= 1, users
 
 
+#: What reads the clock that people set, which steps: it is for what people read, and for what was
+#: dated by it (certificates, the age of a pidfile). Everything else keeps to CLOCK_BOOTTIME and
+#: CLOCK_MONOTONIC, so that a step of the clock changes no decision, no lease and no interval.
+WALL_CLOCK = {
+    "sentinel.log": "the time of an event",
+    "sentinel.snapshot": "the time of a status document",
+    "sentinel.checks.http": "what is left of a certificate",
+    "sentinel.processes.identity": "whether a process is older than its pidfile",
+}
+WALL_CLOCK_READERS = {
+    *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.CLOCK_REALTIME"),
+    *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
+}
+
+
+def test_a_step_of_the_clock_changes_nothing() -> None:
+    """The wall clock is read where it is displayed or compared with dates, and nowhere else."""
+    readers = {
+        name_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in WALL_CLOCK_READERS
+    }
+    assert readers == WALL_CLOCK.keys()
+
+
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield every function of a module."""
     for node in ast.walk(ast.parse(path.read_text())):

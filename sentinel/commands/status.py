@@ -54,8 +54,8 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="SECONDS",
         help="show it again every SECONDS (default 2) until interrupted",
     )
-    parser.add_argument("--socket", help="status socket (default: the configured one)")
-    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="configuration")
+    parser.add_argument("--socket", metavar="PATH", help="(default: the configured one)")
+    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="(%(default)s)")
     parser.set_defaults(run=run)
 
 
