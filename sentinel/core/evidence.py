@@ -229,12 +229,28 @@ def failing(policy: Policy, state: State, now_s: float) -> str:
         known = policy.checks.get(name)
         if known is None or not known.yields or check.health.up:
             continue
-        excused = check.last.code in SILENT and saturated(state, now_s)
-        if counts(policy, state, name) and not excused:
+        if counts(policy, state, name) and not _excused(policy, state, name, now_s):
             return f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip()
     waiting = waiting_for(policy, state) if state.unproven else ()
     missing = [name for name in waiting if policy.checks[name].yields]
     return f"{', '.join(missing)} has not answered since the start" if missing else ""
+
+
+def _excused(policy: Policy, state: State, name: str, now_s: float) -> bool:
+    """Tell whether the silence of a frontend is not HAProxy's own.
+
+    A full HAProxy lets requests wait. And one that accepts, while its runtime API answers, waits
+    for a server: sentinel chose the path of a probe that it discovered, so that a slow server alone
+    must not take the VIP off both nodes.
+    """
+    code = state.checks[name].last.code
+    if code not in SILENT:
+        return False
+    if saturated(state, now_s):
+        return True
+    apis = asked(policy, state, Scope.RUNTIME).values()
+    answers = any(api.health.up and spoke(api.last) for api in apis)
+    return policy.checks[name].discovered and code is Code.L7TOUT and answers
 
 
 # --- may it be restarted --------------------------------------------------------------------------
