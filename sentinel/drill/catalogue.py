@@ -13,11 +13,6 @@ from sentinel.drill.faults import HOME, MOVED, NOTHING_DONE, SETTLED, UNTOUCHED,
 _WATCHDOG_S: Final = 10.0
 _DEATH: Final = ("haproxy.died", "haproxy.restarted")
 _GIVEN_UP: Final = ("haproxy.failed", "keepalived.stopped")
-#: Seen where web servers live on the nodes, as in the shipped pair.
-_ALONE: Final = (
-    "a server that died with the master makes the backup's probes time out until HAProxy has marked"
-    " it down; sentinel may then yield although it is the last node standing"
-)
 
 CATALOGUE: Final = (
     Fault(
@@ -114,8 +109,6 @@ CATALOGUE: Final = (
         heal=deeds.speed_up,
         untold=NOTHING_DONE,
         moves_vip=False,
-        limitation="where sentinel probes a frontend through its servers, a slow one lets the probe"
-        " time out, and the node yields; in the worst case both do, and nobody has the VIP",
     ),
     Fault(
         name="keepalived-stopped",
@@ -160,7 +153,6 @@ CATALOGUE: Final = (
         heal=deeds.cables("up"),
         untold=NOTHING_DONE,
         survivor_keeps=True,
-        limitation=_ALONE,
     ),
     Fault(
         name="split-brain",
@@ -181,7 +173,6 @@ CATALOGUE: Final = (
         dwell_s=1.0,
         heal=deeds.restore_power,
         survivor_keeps=True,
-        limitation=_ALONE,
     ),
     Fault(
         name="sentinel-killed",
