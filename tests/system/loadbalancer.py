@@ -102,12 +102,15 @@ class LoadBalancer:
     # --- doing ----------------------------------------------------------------------------------
 
     def signal_haproxy(self, name: str, which: str = "all") -> None:
-        """Send a signal to HAProxy's processes: all, master or worker."""
-        if which == "all":
-            self.node.run("killall", "--signal", name, "haproxy")
-        else:
-            pid = self.status()["haproxy"][f"{which}_pid"]
-            self.node.run("kill", f"-{name}", str(pid))
+        """Send a signal to HAProxy's processes: all, master or worker.
+
+        By their pids: by name it would reach sentinel's own ``haproxy -c``.
+        """
+        pids = self.haproxy_pids()
+        if which != "all":
+            pids = {self.status()["haproxy"][f"{which}_pid"]}
+        # one of them may be dead of the other's death before its turn comes
+        self.node.run("kill", f"-{name}", *map(str, pids), check=False)
 
     def signal_sentinel(self, name: str) -> None:
         """Send a signal to sentinel's main process."""
