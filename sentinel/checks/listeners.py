@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from sentinel.config import Haproxy
     from sentinel.model import Instance
-    from sentinel.processes.procfs import ListeningSocket
+    from sentinel.processes.sockdiag import ListeningSocket
 
 PACE: Final = Pace(inter_s=5.0, fastinter_s=1.0, downinter_s=1.0, timeout_s=2.0)
 #: Descriptors can be handed on without a change of the sockets, so what was learned grows old.

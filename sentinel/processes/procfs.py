@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sentinel.model import Proc
+from sentinel.processes import sockdiag
+from sentinel.processes.sockdiag import ListeningSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,19 +45,6 @@ class Stat:
     def alive(self) -> bool:
         """The process is more than an entry in the process table."""
         return self.state not in {"Z", "X", "x"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListeningSocket:
-    """One row in state LISTEN; *port* is 0 and *address* a path (or ``@name``) for Unix sockets.
-
-    *backlog* counts connections that the kernel has accepted and the program has not.
-    """
-
-    address: str
-    port: int
-    inode: int
-    backlog: int = 0
 
 
 def parse_stat(raw: bytes) -> Stat:
@@ -118,11 +107,12 @@ def socket_inodes(pid: int, fds_max: int = sys.maxsize) -> Iterator[int]:
 
 def listening_sockets(pid: int) -> tuple[ListeningSocket, ...]:
     """Return what listens in the network namespace of *pid*: TCP, TCP over IPv6, Unix sockets."""
-    found: list[ListeningSocket] = []
-    for name in ("tcp", "tcp6"):
-        found += parse_tcp(_rows(pid, name))
-    found += parse_unix(_rows(pid, "unix"))
-    return tuple(found)
+    namespace = link(pid, "ns/net")
+    here = namespace is not None and namespace == link(os.getpid(), "ns/net")
+    tcp = sockdiag.listening() if here else None
+    if tcp is None:
+        tcp = tuple(row for name in ("tcp", "tcp6") for row in parse_tcp(_rows(pid, name)))
+    return (*tcp, *parse_unix(_rows(pid, "unix")))
 
 
 def parse_tcp(rows: Iterator[bytes]) -> Iterator[ListeningSocket]:

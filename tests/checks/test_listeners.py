@@ -29,7 +29,7 @@ from sentinel import config
 from sentinel.checks.listeners import PACE, ListenersCheck, find_holders, share
 from sentinel.model import Code, Instance, Listener, ListenersView, Proc, Verdict
 from sentinel.processes import procfs
-from sentinel.processes.procfs import ListeningSocket
+from sentinel.processes.sockdiag import ListeningSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

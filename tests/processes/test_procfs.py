@@ -17,7 +17,8 @@ from privileges import IS_ROOT, as_nobody
 
 from sentinel.model import Proc
 from sentinel.processes import procfs
-from sentinel.processes.procfs import ListeningSocket, Stat
+from sentinel.processes.procfs import Stat
+from sentinel.processes.sockdiag import ListeningSocket
 
 if TYPE_CHECKING:
     from pathlib import Path
