@@ -37,7 +37,8 @@ def running_load_balancer(image: Path) -> Iterator[LoadBalancer]:
         switch.connect(node.network, f"{ADDRESS}/24")
         switch.connect(neighbour, f"{NEIGHBOUR}/24")
         folder = stack.enter_context(TemporaryDirectory())
-        argv = neighbour.inside(sys.executable, *WEB_SERVER, folder)
+        web_server = neighbour.inside(sys.executable, *WEB_SERVER, folder)
+        argv = ("setpriv", "--pdeathsig", "KILL", "--", *web_server)  # it must not outlive us
         quiet = subprocess.DEVNULL
         web2 = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet)
         stack.enter_context(web2)
