@@ -103,6 +103,8 @@ class Wiring:
         if predecessor is None:
             self.started_s = boottime_s()
             self._state = State(memory=self._memory.load() or Memory())
+            if self._memory.error:
+                log.emit("memory.lost", "error", {"reason": self._memory.error})
             self.history: History = deque(maxlen=HISTORY_MAX)
         else:
             self.started_s = predecessor.started_s
@@ -143,6 +145,8 @@ class Wiring:
         )
         self._supervisor = supervisor
         await self._status.open(lambda: self._document(supervisor))
+        if self._status.error:  # which a status that nobody can ask for would keep to itself
+            self.log.emit("status.unavailable", "error", {"reason": self._status.error})
         if self._stopped:  # while the service manager was being asked
             supervisor.stop()
         try:

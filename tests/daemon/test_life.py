@@ -49,6 +49,7 @@ def test_another_run_dir_does_not_take_the_status_socket_away(node: Node) -> Non
         (node.folder / "other").mkdir()
         node.configure(run_dir=str(node.folder / "other"), log={"target": "none"})
         with supervising(node, "--dry-run", learned=False) as second:
+            second.wait_for("status.unavailable", reason="another process listens on it")
             second.wait_for("phase.changed")
             assert first.status()["pid"] == first.process.pid
         assert first.status()["pid"] == first.process.pid
@@ -135,6 +136,15 @@ def test_the_budget_survives_a_kill(node: Node) -> None:
     with supervising(node, learned=False) as third:
         third.wait_for("phase.changed", to="HOLDING")
         third.wait_for("keepalived.started")
+
+
+def test_a_damaged_memory_is_told_and_replaced(node: Node) -> None:
+    """What was spent is not known any more, which somebody should know."""
+    (node.folder / "memory.json").write_text('{"boot_id": 1')
+    with supervising(node) as sentinel:
+        assert sentinel.count("memory.lost", reason="memory.json") == 1
+        assert memory(node)["restarts"] == []
+        assert sentinel.status()["errors"] == []
 
 
 # --- stopped --------------------------------------------------------------------------------------
