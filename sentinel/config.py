@@ -117,7 +117,8 @@ RUNTIME_PACE: Final = Pace(inter_s=1.0, fastinter_s=0.25, downinter_s=0.5, timeo
 CONFIGURATION_PACE: Final = Pace(
     inter_s=1.0, fastinter_s=1.0, downinter_s=1.0, timeout_s=10.0, rise=1, fall=1
 )
-BACKEND_PACE: Final = Pace(inter_s=2.0, fastinter_s=1.0, downinter_s=5.0)
+#: HAProxy itself looks at its servers every 2 s; this is the second opinion, for what it misses.
+BACKEND_PACE: Final = Pace(inter_s=5.0, fastinter_s=1.0, downinter_s=5.0)
 COMMAND_PACE: Final = Pace(inter_s=5.0, fastinter_s=1.0, downinter_s=5.0, timeout_s=5.0)
 
 

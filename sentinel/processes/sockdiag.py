@@ -70,7 +70,7 @@ def _dump(sock: socket.socket, family: socket.AddressFamily) -> Iterator[Listeni
             if kind == _ERROR:
                 raise OSError("the kernel has no sock_diag for TCP")
             yield _socket(answer, at + _HEADER.size)
-            at += (length + 3) & ~3
+            at += max(_HEADER.size, (length + 3) & ~3)
 
 
 def _socket(answer: bytes, at: int) -> ListeningSocket:
