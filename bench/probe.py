@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 from report import Report, Target, arguments, conclude, spread
 
 from sentinel.checks.http import look
-from sentinel.config import Pace, Probe, ProbeType
+from sentinel.config import BACKEND_PACE, Pace, Probe, ProbeType
 from sentinel.model import Code
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def conclusion(samples: dict[str, list[float]]) -> Report:
         scheme = "https" if name.endswith("https") else "http"
         shares = (cost / costs[f"curl {scheme}"], cost / costs[f"http.client {scheme}"])
         rows.append((name, *spread(samples[name], 3), *(f"{share:.1%}" for share in shares)))
-    core = costs["1,000 http targets"] * TARGETS / 2000
+    core = costs["1,000 http targets"] * TARGETS / 1000 / BACKEND_PACE.inter_s
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Report(
         name="probe",
@@ -201,7 +201,8 @@ def conclusion(samples: dict[str, list[float]]) -> Report:
             ),
         ),
         notes=(
-            f"1,000 servers every 2 s: {core:.1%} of one core; most memory used {rss_mb:.0f} MB",
+            f"1,000 servers every {BACKEND_PACE.inter_s:g} s: {core:.1%} of one core",
+            f"most memory used: {rss_mb:.0f} MB",
         ),
         samples=samples,
     )
