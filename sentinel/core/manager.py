@@ -37,6 +37,12 @@ def runs(service: ServiceState | None) -> bool:
     )
 
 
+def outdated(state: State) -> bool:
+    """HAProxy serves, but the last answer, given while it was being started, says otherwise."""
+    service = state.haproxy
+    return service is not None and service.known and service.active != "active"
+
+
 def look_again(state: State, now_s: float, every_s: float) -> tuple[State, tuple[Action, ...]]:
     """Ask the service manager again, unless an answer is under way or was just given."""
     asked_s, seen_s = state.haproxy_asked_s, state.haproxy_seen_s

@@ -13,7 +13,7 @@ from typing import assert_never
 from sentinel.core import evidence, keepalived, manager, moves
 from sentinel.core.moves import Turn
 from sentinel.core.state import Phase, Policy, State
-from sentinel.model import Report, StartKeepalived
+from sentinel.model import Action, Report, StartKeepalived
 
 
 def decide(policy: Policy, state: State, now_s: float) -> Turn:
@@ -71,11 +71,14 @@ def _up(policy: Policy, state: State, now_s: float) -> Turn:
     if memory.attempt and now_s - state.phase_since_s >= policy.restart_window_s:
         memory = replace(memory, attempt=0, next_attempt_s=0.0)
         state = replace(state, memory=memory)
+    looks: tuple[Action, ...] = ()
+    if manager.outdated(state):
+        state, looks = manager.look_again(state, now_s, manager.LOOK_SLOWLY_S)
     if not memory.keepalived_stopped or evidence.failing(policy, state, now_s):
-        return state, reports
+        return state, (*reports, *looks)
     start = StartKeepalived(reason="HAProxy is healthy again")
     state, actions = keepalived.act(state, start, now_s)
-    return state, (*reports, *actions)
+    return state, (*reports, *looks, *actions)
 
 
 def _proved_late(policy: Policy, state: State, now_s: float) -> Turn:
