@@ -341,7 +341,10 @@ class Daemon:
                     found.append(document)
             return bool(found) or not self.running
 
-        wait_until(holds, f"{what}: {self}", timeout_s)
+        try:
+            wait_until(holds, what, timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self}") from error
         assert found, f"{what}: sentinel has ended: {self}"
         return found[0]
 
