@@ -213,6 +213,12 @@ def wait_until_answering(haproxy: Haproxy) -> None:
     wait_until(answers, f"{haproxy.config} answers")
 
 
+def stopped(pid: int) -> bool:
+    """Tell whether all threads of *pid* are in state T."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all(") T " in (task / "stat").read_text() for task in tasks)
+
+
 def takes_signals(pid: int) -> bool:
     """Tell whether *pid* is past its start: until then HAProxy blocks signals and loses them."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -19,6 +19,7 @@ from haproxies import (
     free_port,
     running_haproxy,
     start_haproxy,
+    stopped,
     wait_until,
 )
 from hypothesis import given
@@ -279,7 +280,9 @@ async def test_a_backlog_is_counted(tmp_path: Path) -> None:
     with running_haproxy(answering_config(port), tmp_path) as haproxy:
         instance = instance_of(haproxy)
         assert instance.worker is not None
-        os.kill(instance.worker.pid, signal.SIGSTOP)
+        worker = instance.worker.pid
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: stopped(worker), "every thread of the worker is stopped")
         with (
             closing(socket.create_connection(("127.0.0.1", port))),
             closing(socket.create_connection(("127.0.0.1", port))),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from haproxies import answering_config, free_port, running_haproxy, wait_until
+from haproxies import answering_config, free_port, running_haproxy, stopped, wait_until
 from statssockets import full_stats_socket, recorded, stats_socket
 
 from sentinel.checks.runtime import RuntimeCheck
@@ -216,12 +216,6 @@ async def test_it_asks_over_tcp(family: str) -> None:
         port = server.sockets[0].getsockname()[1]
         place = f"[{host}]" if ":" in host else host
         assert seen(await check(f"{family}{place}:{port}")()).pid == 7
-
-
-def stopped(pid: int) -> bool:
-    """Tell whether all threads of *pid* are in state T."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return all(") T " in (task / "stat").read_text() for task in tasks)
 
 
 @pytest.mark.real

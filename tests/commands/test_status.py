@@ -284,7 +284,9 @@ def test_another_version_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_watch_shows_it_again_and_again(tmp_path: Path) -> None:
     """Until it is interrupted, which is no error worth a traceback."""
     with serving(saying(document()), path=tmp_path / "sock") as path:
-        argv = [sys.executable, "-m", "sentinel", "status", "--socket", path, "--watch", "0.1"]
+        # whoever runs the tests in the background may have taught us to ignore SIGINT
+        argv = ["env", "--default-signal=INT", sys.executable, "-m", "sentinel"]
+        argv += ["status", "--socket", path, "--watch", "0.1"]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
             try:
                 assert watching.stdout is not None
