@@ -50,7 +50,9 @@ def absorb(policy: Policy, state: State, event: Event, now_s: float) -> Absorbed
             return _observed(policy, state, event, now_s)
         case CheckRemoved(check=name):
             checks = {key: check for key, check in state.checks.items() if key != name}
-            return replace(state, checks=checks), ()
+            # another of the same name may ask something else, and has proved nothing yet
+            proven = tuple(known for known in state.memory.proven if known != name)
+            return replace(state, checks=checks, memory=replace(state.memory, proven=proven)), ()
         case HaproxyServiceSeen(service=service, begun_s=begun_s):
             heard_s = state.haproxy_heard_s if unanswered(service) else now_s
             state = replace(state, haproxy=service, haproxy_seen_s=begun_s, haproxy_heard_s=heard_s)

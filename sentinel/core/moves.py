@@ -232,6 +232,8 @@ def kill_orphans(state: State, now_s: float) -> Turn:
     listeners change hands.
     """
     killed_s, seen_s = state.orphans_killed_s, state.listeners_seen_s
+    if state.in_flight is not None:
+        return state, ()
     if killed_s is not None and now_s - killed_s < ORPHAN_PAUSE_S:
         return state, ()
     spared = {state.instance.master, state.instance.worker} if state.instance else set()

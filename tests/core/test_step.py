@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sentinel.core import CheckPolicy, Memory, Policy, State, moves, step
-from sentinel.model import Finished, Report, RestartHaproxy, Scope, Tick
+from sentinel.model import CheckRemoved, Finished, Proc, Report, RestartHaproxy, Scope, Tick
 
 POLICY = Policy(checks={"process": CheckPolicy(scope=Scope.PROCESS, rise=1, fall=1)})
 
@@ -38,3 +38,21 @@ def test_time_begins_with_the_first_step() -> None:
     """The first change of phase does not claim the machine's uptime for itself."""
     state, _ = step(POLICY, State(), Tick(), 5000.0)
     assert (state.started_s, state.phase_since_s) == (5000.0, 5000.0)
+
+
+def test_an_orphan_waits_for_the_restart_under_way() -> None:
+    """A second action on HAProxy would make the core forget the first, and wait for it for ever."""
+    restart = RestartHaproxy(attempt=1, reason="it died")
+    orphan = Proc(pid=7, start_ticks=1)
+    state = State(in_flight=restart, orphans={orphan: 0.0}, listeners_seen_s=60.0)
+    assert moves.kill_orphans(state, 60.0) == (state, ())
+    free, actions = moves.kill_orphans(replace(state, in_flight=None), 60.0)
+    assert free.in_flight is not None
+    assert [type(action).__name__ for action in actions] == ["KillHaproxy"]
+
+
+def test_a_removed_check_has_to_prove_itself_again() -> None:
+    """A probe of the same name may come back asking something else."""
+    state = State(memory=Memory(proven=("front", "runtime")))
+    after, _ = step(Policy(checks={}), state, CheckRemoved(check="front"), 1.0)
+    assert after.memory.proven == ("runtime",)
