@@ -104,7 +104,7 @@ class Level(StrEnum):
 class Pace:
     """How often a check runs and how many results change its state, as in HAProxy."""
 
-    inter_s: float = setting(1.0, "interval while fully up", minimum=0.05, maximum=3600)
+    inter_s: float = setting(2.0, "interval while fully up", minimum=0.05, maximum=3600)
     fastinter_s: float = setting(0.25, "interval while changing", minimum=0.02, maximum=3600)
     downinter_s: float = setting(1.0, "interval while fully down", minimum=0.05, maximum=3600)
     timeout_s: float = setting(1.0, "deadline of one run", minimum=0.02, maximum=300)
