@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from lab.image import PROJECT
+from lab.installation import install_sentinel
 from lab.network import Namespace, Switch
 from lab.node import Node
 from system.loadbalancer import LoadBalancer
@@ -43,6 +45,21 @@ def running_load_balancer(image: Path) -> Iterator[LoadBalancer]:
         web2 = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet)
         stack.enter_context(web2)
         stack.callback(web2.kill)
-        balancer = LoadBalancer(node, neighbour)
-        balancer.set_up()
-        yield balancer
+        _set_up(node)
+        yield LoadBalancer(node, neighbour)
+
+
+def serve_web(node: Node) -> None:
+    """Start the first web server, which lives on the load balancer itself, until its shutdown."""
+    quiet = ("-p", "StandardOutput=null", "-p", "StandardError=null")
+    server = ("python3", *WEB_SERVER, "/var/empty")
+    node.run("mkdir", "-p", "/var/empty")
+    node.run("systemd-run", "--quiet", "--unit=web1", *quiet, *server)
+
+
+def _set_up(node: Node) -> None:
+    """Put everything in place that no test changes."""
+    install_sentinel(node)
+    keepalived = (PROJECT / "contrib/keepalived/fast/master.conf").read_text()
+    node.write("/etc/keepalived/keepalived.conf", keepalived)
+    serve_web(node)

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from haproxies import wait_until
-from lab.image import PROJECT
-from lab.installation import install_sentinel
 from lab.traces import init_pid
 from system.shipped import (
     FRONTENDS,
@@ -27,7 +25,6 @@ from system.shipped import (
     RESET,
     SENTINEL_TOML,
     VIP,
-    WEB_SERVER,
     haproxy_cfg,
 )
 
@@ -51,21 +48,6 @@ class LoadBalancer:
         self._well_s = 0.0
 
     # --- preparing ------------------------------------------------------------------------------
-
-    def set_up(self) -> None:
-        """Put everything in place that a reset does not touch."""
-        install_sentinel(self.node)
-        keepalived = (PROJECT / "contrib/keepalived/fast/master.conf").read_text()
-        self.node.write("/etc/keepalived/keepalived.conf", keepalived)
-        self.serve_web()
-
-    def serve_web(self) -> None:
-        """Start the first web server, which lives on the load balancer itself."""
-        self.node.run("mkdir", "-p", "/var/empty")
-        quiet = ("-p", "StandardOutput=null", "-p", "StandardError=null")
-        self.node.run(
-            "systemd-run", "--quiet", "--unit=web1", *quiet, "python3", *WEB_SERVER, "/var/empty"
-        )
 
     def since_now(self) -> None:
         """Take no notice of what has been logged before."""
@@ -178,10 +160,17 @@ class LoadBalancer:
         return self.neighbour.run(*curl, f"http://{VIP}{path}", check=False).returncode == 0
 
     def haproxy_pids(self) -> set[int]:
-        """Return HAProxy's living processes; one that only checks a configuration is none."""
+        """Return HAProxy's living processes; one that only checks a configuration is none.
+
+        The arguments of one that is ending are gone: ps shows its name in brackets.
+        """
         lines = self.node.run("ps", "-C", "haproxy", "-o", "pid=,args=", check=False).stdout
         processes = [line.split() for line in lines.splitlines()]
-        return {int(pid) for pid, *argv in processes if not {"-c", "<defunct>"} & set(argv)}
+        return {
+            int(pid)
+            for pid, program, *arguments in processes
+            if not program.startswith("[") and "-c" not in arguments
+        }
 
     def listener_pids(self) -> set[int]:
         """Return the processes that hold HAProxy's TCP listeners."""
@@ -291,15 +280,17 @@ class LoadBalancer:
 
     def assert_one_haproxy(self) -> None:
         """One HAProxy runs, it is systemd's, and its worker alone holds the listeners."""
-        haproxy = self.status()["haproxy"]
-        assert self.haproxy_pids() == {haproxy["master_pid"], haproxy["worker_pid"]}
-        assert int(self.node.unit("haproxy")["MainPID"]) == haproxy["master_pid"]
-        assert self.listener_pids() == {haproxy["worker_pid"]}
+        haproxy, pids = self.status()["haproxy"], self.haproxy_pids()
+        main, listeners = int(self.node.unit("haproxy")["MainPID"]), self.listener_pids()
+        master, worker = haproxy["master_pid"], haproxy["worker_pid"]
+        assert pids == {master, worker}, (pids, master, worker)
+        assert (main, listeners) == (master, {worker}), (main, listeners, master, worker)
 
     def assert_good(self) -> None:
         """Node, hook, lease and track file say the same: all is well."""
-        assert self.status()["overall"] == "healthy"
-        assert (self.lease(), self.track(), self.hook()) == ("OK", "0", 0)
+        status, told = self.status(), (self.lease(), self.track(), self.hook())
+        assert status["overall"] == "healthy", status
+        assert told == ("OK", "0", 0), told
         self.assert_one_haproxy()
 
 

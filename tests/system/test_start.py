@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from haproxies import wait_until
-from system.boot import SUITES, running_load_balancer
+from system.boot import SUITES, running_load_balancer, serve_web
 from system.shipped import FRONTENDS, SENTINEL, SENTINEL_TOML
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_a_shutdown_and_a_boot_make_no_alarm(image: Callable[[str], Path]) -> No
 
         balancer.since_now()
         balancer.node.power_on()
-        balancer.serve_web()
+        serve_web(balancer.node)
         balancer.wait_overall("healthy")
         balancer.wait_vip()
         balancer.assert_good()
