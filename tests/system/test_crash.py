@@ -9,7 +9,7 @@ import pytest
 from haproxies import wait_until
 from system.boot import on_every_suite
 from system.loadbalancer import when
-from system.shipped import BUDGET, WINDOW_S
+from system.shipped import BUDGET, WINDOW_S, quick
 
 if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer
@@ -79,7 +79,7 @@ def test_events_and_lines_go_their_own_ways(balancer: LoadBalancer) -> None:
 def test_five_crashes_in_a_row(balancer: LoadBalancer, restart: str) -> None:
     """The budget holds in every window, and neither it nor systemd's start limit is the end."""
     balancer.drop_in("haproxy", restart)
-    balancer.supervise()
+    balancer.supervise(quick(window_s=WINDOW_S))
 
     for crash in range(1, 6):
         balancer.signal_haproxy("KILL")

@@ -8,7 +8,7 @@ import pytest
 from haproxies import wait_until
 from system.boot import on_every_suite
 from system.loadbalancer import when
-from system.shipped import BUDGET, HAPROXY_CFG, HOLD_S, SENTINEL, WINDOW_S, haproxy_cfg
+from system.shipped import BUDGET, HAPROXY_CFG, HOLD_S, SENTINEL, WINDOW_S, haproxy_cfg, quick
 
 if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer
@@ -84,7 +84,7 @@ def test_a_broken_configuration(balancer: LoadBalancer) -> None:
 def test_a_taken_port(balancer: LoadBalancer) -> None:
     """The configuration is valid but no start succeeds: the budget is spent, then the VIP goes."""
     bind = "    bind 127.0.0.1:8405\n"
-    balancer.supervise()
+    balancer.supervise(quick(window_s=WINDOW_S))
     balancer.start("occupant", "python3", "-c", OCCUPANT)
     balancer.node.wait_until("ss -Hltn 'sport = :9000' | grep -q 9000")
     balancer.node.write(

@@ -57,7 +57,7 @@ def test_stop(balancer: LoadBalancer) -> None:
 def test_killed_while_all_is_well(balancer: LoadBalancer) -> None:
     """It is back in a moment, knows what it has spent of its budget, and nobody noticed."""
     balancer.drop_in("haproxy", LATE)
-    balancer.supervise(quick(window_s=60.0))
+    balancer.supervise()
     balancer.signal_haproxy("KILL")
     balancer.wait_mended(1)
     states = balancer.keepalived_states()
