@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from sentinel.core import evidence
-from sentinel.core.state import State
-from sentinel.model import Action, LookAtHaproxy, ServiceState
+from sentinel.core.state import Policy, State
+from sentinel.model import Action, LookAtHaproxy, Scope, ServiceState
 
 #: An answer older than this is asked for again before it is acted on: an administrator's stop in
 #: between would be undone unseen.
@@ -71,6 +71,21 @@ def stopped_on_purpose(state: State, now_s: float) -> str:
     if evidence.alive(state) or state.haproxy is None or not fresh_look(state, now_s):
         return ""
     return state.haproxy.intended_stop
+
+
+def contradicts(policy: Policy, state: State) -> bool:
+    """The service manager says that HAProxy runs, and nobody has looked at the processes since.
+
+    Somebody may have started it after the process check saw none; the answer wakes that check.
+    """
+    service = state.haproxy
+    if evidence.alive(state) or service is None or not service.known or service.active != "active":
+        return False
+    processes = evidence.of_scope(policy, Scope.PROCESS)
+    return any(
+        name in state.checks and state.checks[name].last_begun_s < state.haproxy_heard_s
+        for name in processes
+    )
 
 
 def somebody_acts(state: State) -> bool:

@@ -127,7 +127,10 @@ def _dead(policy: Policy, state: State, now_s: float) -> Turn:
         return moves.stand_down(state, purpose, now_s)
     if manager.somebody_acts(state) and waited_s < manager.JOB_MAX_S:
         return manager.look_again(state, now_s, manager.LOOK_EVERY_S)
-    if not evidence.configuration_rechecked(policy, state) and waited_s < manager.LOOK_MAX_S:
+    rechecked = evidence.configuration_rechecked(policy, state) and not manager.contradicts(
+        policy, state
+    )
+    if not rechecked and waited_s < manager.LOOK_MAX_S:
         return state, ()
     refusal = evidence.why_not_restart(policy, state, now_s)
     if refusal:

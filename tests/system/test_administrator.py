@@ -72,9 +72,9 @@ def test_restart_by_hand(balancer: LoadBalancer) -> None:
         balancer.wait_mended(1)
 
     balancer.assert_good()
-    # known: now and then sentinel restarts a HAProxy 3.0 that systemd has just restarted
-    assert balancer.status()["restarts"]["used"] <= 1
-    assert not {"haproxy.failed", "keepalived.stopped"} & set(balancer.names())
+    assert_nothing_was_mended(balancer)
+    assert balancer.status()["haproxy"]["incarnation"] == 2
+    balancer.wait_event("haproxy.recovered")
 
 
 @on_every_suite
