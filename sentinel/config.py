@@ -114,6 +114,8 @@ class Pace:
 
 PROCESS_PACE: Final = Pace(inter_s=0.2, fastinter_s=0.1, downinter_s=0.1, fall=1, rise=1)
 RUNTIME_PACE: Final = Pace(inter_s=1.0, fastinter_s=0.25, downinter_s=0.5, timeout_s=0.5, rise=1)
+VRRP_PACE: Final = Pace(inter_s=5.0, fastinter_s=0.2, downinter_s=0.5, fall=1, rise=1)
+PEER_PACE: Final = Pace(inter_s=2.0, fastinter_s=0.5, downinter_s=2.0, timeout_s=0.5)
 CONFIGURATION_PACE: Final = Pace(
     inter_s=1.0, fastinter_s=1.0, downinter_s=1.0, timeout_s=10.0, rise=1, fall=1
 )
@@ -174,6 +176,33 @@ class Keepalived:
     hold_s: float = setting(
         10.0, "how long HAProxy must be healthy after a failure", minimum=0, maximum=86400
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vrrp:
+    """What is known of the VIP: ``[vrrp]``."""
+
+    enabled: bool = setting(default=True, doc="follow keepalived's instances and their VIPs")
+    file: str = setting(
+        "/etc/keepalived/keepalived.conf", "keepalived's configuration", absolute_path=True
+    )
+    config_id: str = setting("", "keepalived's --config-id; empty: the host name, as keepalived")
+    fifo: str = setting(
+        "/run/sentinel/vrrp.fifo", "keepalived's vrrp_notify_fifo", absolute_path=True
+    )
+    fence: bool = setting(
+        default=True, doc="remove the VIPs that a dead keepalived has left on this node"
+    )
+    pace: Pace = field(default=VRRP_PACE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The other node's sentinel, asked over HTTP before a fault that both may share: ``[peer]``."""
+
+    url: str = setting("", "the peer's endpoint, http://HOST:PORT/; empty: no peer is asked")
+    listen: str = setting("", "HOST:PORT or [IPv6]:PORT to answer the peer on; empty: none")
+    pace: Pace = field(default=PEER_PACE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +310,8 @@ class Config:
     backends: Backends = field(default_factory=Backends)
     probe: tuple[Probe, ...] = ()
     command: tuple[Command, ...] = ()
+    vrrp: Vrrp = field(default_factory=Vrrp)
+    peer: Peer = field(default_factory=Peer)
     hook: Hook = field(default_factory=Hook)
     log: Log = field(default_factory=Log)
     status: Status = field(default_factory=Status)
