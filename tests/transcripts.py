@@ -85,6 +85,7 @@ _HEALTHY = """\
 0.000 configuration valid
 0.000 runtime PASS
 0.000 web PASS
+0.000 haproxy-service active running success
 0.000 keepalived-service active running success"""
 _EVENT = re.compile(r"^(?P<at>[\d.]+?)(?:\.\.(?P<until>[\d.]+)/(?P<step>[\d.]+))? +(?P<words>.+)$")
 _BRACKETS = re.compile(r" \((begun|incarnation) ([\d.]+)\)")

@@ -40,7 +40,7 @@ def runs(service: ServiceState | None) -> bool:
 def outdated(state: State) -> bool:
     """HAProxy serves, but the last answer, given while it was being started, says otherwise."""
     service = state.haproxy
-    return service is not None and service.known and service.active != "active"
+    return service is None or (service.known and service.active != "active")
 
 
 def look_again(state: State, now_s: float, every_s: float) -> tuple[State, tuple[Action, ...]]:
