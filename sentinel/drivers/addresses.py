@@ -1,29 +1,251 @@
 """The addresses of this node, as the kernel has them; the only module that imports pyroute2.
 
-A dump on a socket of its own each time: it costs half a millisecond, and neither a socket that
-lost events (ENOBUFS) nor the acknowledgements that pyroute2 0.9.7 keeps of single requests can
-outlive it. pyroute2 takes 80 ms and 9 MB to import, so only the daemon imports this, at its start:
-later it would hold up every check.
+Truth is a dump, on a socket of its own each time: it costs half a millisecond, and neither a
+socket that lost events (ENOBUFS) nor the acknowledgements that pyroute2 0.9.7 keeps of single
+requests can outlive it. Events say only that something has changed. They are neither parsed nor
+counted, and while a look that they have caused is fresh they stay in the kernel, which may drop
+them: so a storm costs no more than ten looks a second, and what it ends with is always seen.
+
+pyroute2 takes 80 ms and 9 MB to import, so only the daemon imports this, at its start: later it
+would hold up every check.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import errno
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
+
+from sentinel.model import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sentinel.vrrp import Vip
 
 DUMP_TIMEOUT_S: Final = 2.0
+REMOVE_TIMEOUT_S: Final = 2.0
+#: How long no further change is reported after one.
+REST_S: Final = 0.1
+_GROUPS: Final = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+#: What the kernel keeps of unread events; the rest is ENOBUFS, which means "changed" as well.
+_UNREAD_BYTES: Final = 16 * 1024
+_EVENT_BYTES_MAX: Final = 32 * 1024
+_EVENTS_MAX: Final = 256
+_SECONDARY: Final = 0x01  # IFA_F_SECONDARY, linux/if_addr.h
+#: The address, or the whole interface, is not there: nothing is left to be removed.
+_GONE: Final = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One address of one interface, as ``ip address`` shows it."""
+
+    address: str
+    prefix: int
+    interface: str
+    index: int
+    secondary: bool
+
+    def is_of(self, vip: Vip) -> bool:
+        """Tell whether this is *vip*, with its prefix and on its interface."""
+        return (self.address, self.prefix, self.interface) == (
+            vip.address,
+            vip.prefix,
+            vip.interface,
+        )
+
+
+class Addresses:
+    """Watches the addresses and links of this network namespace, until ``close``."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        """Watch from the first look on; *on_change* says that another look is worth it."""
+        self._on_change = on_change
+        self._events: socket.socket | None = None
+        self._rest: asyncio.TimerHandle | None = None
+
+    async def present(self) -> frozenset[tuple[str, str]] | None:
+        """Return every address with its interface; None when it cannot be told.
+
+        What changes after this has looked is reported by ``on_change``.
+        """
+        try:
+            self._listen()
+            rows = await _dump()
+        except OSError:
+            return None
+        return None if rows is None else frozenset((row.address, row.interface) for row in rows)
+
+    async def remove(self, vip: Vip) -> Outcome:
+        """Take *vip* from its interface, and nothing else; one that is gone already is ok.
+
+        Not ok when it is still there afterwards, or when the kernel would remove other addresses
+        with it: those in its subnet that came later, unless promote_secondaries is set
+        (ip-sysctl in the kernel's documentation).
+        """
+        try:
+            async with asyncio.timeout(REMOVE_TIMEOUT_S), AsyncIPRoute() as netlink:
+                return await _remove(netlink, vip)
+        except TimeoutError:
+            return Outcome(ok=False, detail=f"{vip}: no answer within {REMOVE_TIMEOUT_S} s")
+        except NetlinkError as error:
+            return Outcome(ok=False, detail=f"{vip}: {os.strerror(error.code)}")
+        except OSError as error:
+            return Outcome(ok=False, detail=f"{vip}: {error.strerror}")
+
+    def close(self) -> None:
+        """Stop watching; may be called again."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        if self._events is not None:
+            asyncio.get_running_loop().remove_reader(self._events)
+            self._events.close()
+            self._events = None
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Hear of changes from now on; raises OSError when no socket is to be had."""
+        if self._events is not None:
+            return
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        events = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        try:
+            events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
+            events.bind((0, _GROUPS))
+        except OSError:
+            events.close()
+            raise
+        self._events = events
+        asyncio.get_running_loop().add_reader(events, self._changed, events)
+
+    def _changed(self, events: socket.socket) -> None:
+        """Report it, and let what follows wait in the kernel for a while."""
+        _drain(events)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(events)
+        self._rest = loop.call_later(REST_S, self._rested, events)
+        self._on_change()
+
+    def _rested(self, events: socket.socket) -> None:
+        """Listen again: what has come meanwhile makes the socket readable at once."""
+        self._rest = None
+        asyncio.get_running_loop().add_reader(events, self._changed, events)
 
 
 async def local() -> frozenset[str] | None:
     """Return all addresses of this node in this network namespace; None when it cannot be told."""
+    rows = await _dump()
+    return None if rows is None else frozenset(row.address for row in rows)
+
+
+async def _dump() -> tuple[_Row, ...] | None:
+    """Return the addresses of all interfaces, None when the kernel does not tell in time."""
     try:
         async with asyncio.timeout(DUMP_TIMEOUT_S), AsyncIPRoute() as netlink:
-            dump = await netlink.addr("dump")
-            # the local end of a point-to-point link is IFA_LOCAL; elsewhere both are the same
-            found = [m.get("IFA_LOCAL") or m.get("IFA_ADDRESS") async for m in dump]
+            return await _rows(netlink)
     except (OSError, NetlinkError, TimeoutError):
         return None
-    return frozenset(address for address in found if address)
+
+
+async def _rows(netlink: AsyncIPRoute) -> tuple[_Row, ...]:
+    """Dump the addresses; those of an interface that has gone meanwhile went with it."""
+    rows = []
+    names: dict[int, str] = {}
+    async for message in await netlink.addr("dump"):
+        # the local end of a point-to-point link is IFA_LOCAL; elsewhere both are the same
+        address = message.get("IFA_LOCAL") or message.get("IFA_ADDRESS")
+        index = message["index"]
+        if index not in names:
+            names[index] = _name(index)
+        if address and names[index]:
+            rows.append(
+                _Row(
+                    address=str(ip_address(address)) if ":" in address else address,
+                    prefix=message["prefixlen"],
+                    interface=names[index],
+                    index=index,
+                    secondary=bool(message["flags"] & _SECONDARY),
+                )
+            )
+    return tuple(rows)
+
+
+def _name(index: int) -> str:
+    """Return the name of an interface, empty when it has gone; raises OSError when not told."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError as error:
+        if error.errno in _GONE:
+            return ""
+        raise
+
+
+async def _remove(netlink: AsyncIPRoute, vip: Vip) -> Outcome:
+    """Remove *vip* and look whether it has gone; raises OSError or NetlinkError."""
+    before = await _rows(netlink)
+    row = next((row for row in before if row.is_of(vip)), None)
+    if row is None:
+        return Outcome(ok=True, detail=f"{vip} is not here")
+    if others := _lost_with(row, before):
+        return Outcome(ok=False, detail=f"{vip}: {', '.join(others)} would go with it")
+    try:
+        await netlink.addr("del", index=row.index, address=row.address, prefixlen=row.prefix)
+    except NetlinkError as error:
+        if error.code not in _GONE:
+            raise
+    if any(row.is_of(vip) for row in await _rows(netlink)):
+        return Outcome(ok=False, detail=f"{vip} is still here")
+    return Outcome(ok=True)
+
+
+def _lost_with(lost: _Row, rows: tuple[_Row, ...]) -> list[str]:
+    """Return the addresses that the kernel would remove together with *lost*.
+
+    A primary IPv4 address takes its secondaries with it (__inet_del_ifa in the kernel's
+    net/ipv4/devinet.c): those of the same interface, prefix length and subnet.
+    """
+    if ":" in lost.address or lost.secondary or _promotes(lost.interface):
+        return []
+    subnet = ip_interface(f"{lost.address}/{lost.prefix}").network
+    return [
+        f"{row.address}/{row.prefix}"
+        for row in rows
+        if row.secondary
+        and (row.index, row.prefix) == (lost.index, lost.prefix)
+        and ip_address(row.address) in subnet
+    ]
+
+
+def _promotes(interface: str) -> bool:
+    """Tell whether a secondary address becomes the primary one there, instead of going with it."""
+    folder = Path("/proc/sys/net/ipv4/conf")
+    for name in ("all", interface):
+        with suppress(OSError):
+            if folder.joinpath(name, "promote_secondaries").read_text().strip() == "1":
+                return True
+    return False
+
+
+def _drain(events: socket.socket) -> None:
+    """Forget what is unread; each read may itself say that more has been dropped (ENOBUFS)."""
+    for _ in range(_EVENTS_MAX):
+        try:
+            events.recv(_EVENT_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
