@@ -88,7 +88,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How an exchange ended; what it did not come to is None."""
+    """How an exchange ended; what it did not come to is None.
+
+    *body* is kept where the request has something to match in it.
+    """
 
     code: Code
     detail: str
@@ -97,6 +100,7 @@ class Result:
     tls_ms: float | None
     response_ms: float | None
     status: int | None
+    body: str | None
     certificate_not_after_s: float | None  # Unix time
 
     @property
@@ -162,7 +166,10 @@ async def _ask(stream: Stream, request: Request, course: _Course) -> tuple[Code,
     course.status = status = await conversation.status(request)
     if not any(status in expected for expected in request.expect):
         return Code.L7STS, f"status {status}, expected {request.expected}"
-    if request.body and not request.body.search(await conversation.body()):
+    if request.body is None:
+        return Code.L7OK, f"status {status}"
+    course.body = body = await conversation.body()
+    if not request.body.search(body):
         return Code.L7STS, f"status {status}, but the body does not match {request.body.pattern!r}"
     return Code.L7OK, f"status {status}"
 
@@ -193,6 +200,7 @@ class _Course:
     tls_ms: float | None = None
     response_ms: float | None = None
     status: int | None = None
+    body: str | None = None
     certificate_not_after_s: float | None = None
 
     def enter(self, phase: _Phase) -> None:
@@ -217,5 +225,6 @@ class _Course:
             tls_ms=self.tls_ms,
             response_ms=self.response_ms,
             status=self.status,
+            body=self.body,
             certificate_not_after_s=self.certificate_not_after_s,
         )
