@@ -63,14 +63,16 @@ LogTarget = UnixPath | Remote | None
 
 def read_address(text: str) -> Address:
     """Read ``HOST:PORT``, ``[IPv6]:PORT`` or an absolute path; ValueError says what is wrong."""
-    return read_unix_path(text) if text.startswith("/") else read_host_port(text)
+    if text.startswith("/"):
+        return read_unix_path(text)
+    return read_host_port(text, "HOST:PORT, [IPv6]:PORT or an absolute path")
 
 
-def read_host_port(text: str) -> HostPort:
-    """Read ``HOST:PORT`` or ``[IPv6]:PORT``."""
+def read_host_port(text: str, forms: str = "HOST:PORT or [IPv6]:PORT") -> HostPort:
+    """Read ``HOST:PORT`` or ``[IPv6]:PORT``; *forms* are those that a refusal recommends."""
     host, colon, port = text.rpartition(":")
     if not colon or not host:
-        raise ValueError(f'"{text}" has no port: write HOST:PORT, [IPv6]:PORT or an absolute path')
+        raise ValueError(f'"{text}" has no port: write {forms}')
     if not (port.isascii() and port.isdecimal() and 0 < int(port) <= PORT_MAX):
         raise ValueError(f'"{port}" is no port: write a number from 1 to {PORT_MAX}')
     if host.startswith("[") and host.endswith("]"):
@@ -113,6 +115,32 @@ def read_log_target(text: str) -> LogTarget:
             f"write its numeric address"
         )
     return Remote(protocol=Protocol(scheme), address=address)
+
+
+def read_listen(text: str) -> HostPort:
+    """Read ``HOST:PORT`` or ``[IPv6]:PORT`` to listen on; a host must be numeric.
+
+    A name would be looked up on the event loop, and may mean another node tomorrow.
+    """
+    address = read_host_port(text)
+    if not address.numeric:
+        raise ValueError(
+            f'"{address.host}" is a name, and a listener needs an address of this node: '
+            f"write its numeric address"
+        )
+    return address
+
+
+def read_peer_url(text: str) -> HostPort:
+    """Read ``http://HOST:PORT/``: a peer answers in plain HTTP, and at / alone."""
+    scheme, separator, rest = text.partition("://")
+    place, _, path = rest.partition("/")
+    if not separator or scheme != "http":
+        raise ValueError(f'"{text}" is no URL of a peer: write http://HOST:PORT/')
+    address = read_host_port(place, "http://HOST:PORT/")
+    if path:
+        raise ValueError(f'a peer does not answer at "/{path}": write http://{place}/')
+    return address
 
 
 def _ipv6(host: str) -> str:

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sentinel.config import Command, Config, Manager, Pace, Probe, ProbeType, Restart
+from sentinel.address import read_listen, read_peer_url
+from sentinel.config import Command, Config, Manager, Pace, Peer, Probe, ProbeType, Restart
 from sentinel.configfile.duration import write_duration
 
 #: Names of sentinel's own checks, which status and logs show beside the configured ones.
-RESERVED_NAMES: Final = frozenset({"process", "runtime", "configuration", "backends"})
+RESERVED_NAMES: Final = frozenset(
+    {"process", "listeners", "runtime", "configuration", "backends", "vrrp", "peer"}
+)
 #: systemd refuses a unit's sixth start within 10 s (systemd-system.conf(5), DefaultStartLimit*).
 START_LIMIT_BURST: Final = 5
 START_LIMIT_INTERVAL_S: Final = 10.0
@@ -42,11 +45,14 @@ def contradictions(config: Config, where: Where) -> Iterator[Contradiction]:
     if config.haproxy.manager is not Manager.COMMANDS:
         yield from _start_limit(config.restart)
     yield from _same_paths(config)
+    yield from _own_peer(config.peer)
     paces = {
         "process": config.process,
         "runtime": config.runtime,
         "configuration": config.configuration,
         "backends": config.backends.pace,
+        "vrrp": config.vrrp.pace,
+        "peer": config.peer.pace,
     }
     paces |= {path: check.pace for path, check in (probes | commands).items()}
     for path, pace in paces.items():
@@ -121,6 +127,20 @@ def _same_paths(config: Config) -> Iterator[Contradiction]:
                 wrong=f"{path} is {first} already",
                 cure="give each a path of its own",
             )
+
+
+def _own_peer(peer: Peer) -> Iterator[Contradiction]:
+    """A node that asks itself whether the peer is better learns nothing."""
+    try:
+        asks_itself = read_peer_url(peer.url) == read_listen(peer.listen)
+    except ValueError:  # one of them is empty, or refused by its form already
+        return
+    if asks_itself:
+        yield Contradiction(
+            keys=("peer.url", "peer.listen"),
+            wrong=f'"{peer.url}" is what this node itself listens on',
+            cure="write the address of the other node",
+        )
 
 
 def _pace(path: str, pace: Pace) -> Iterator[Contradiction]:

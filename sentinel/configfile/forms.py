@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sentinel.address import read_address, read_log_target
-from sentinel.config import Backends, Command, Haproxy, Keepalived, Log, Probe, Status
+from sentinel.address import read_address, read_listen, read_log_target, read_peer_url
+from sentinel.config import Backends, Command, Haproxy, Keepalived, Log, Peer, Probe, Status
 from sentinel.configfile.problems import RefusedError
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
@@ -65,6 +65,18 @@ def _stats_socket(text: str) -> None:
 def _log_target(text: str) -> None:
     with _in_two_parts():
         read_log_target(text)
+
+
+def _peer_url(text: str) -> None:
+    if text:
+        with _in_two_parts():
+            read_peer_url(text)
+
+
+def _listen(text: str) -> None:
+    if text:
+        with _in_two_parts():
+            read_listen(text)
 
 
 def _matches(pattern: re.Pattern[str], wrong: str, cure: str) -> Form:
@@ -132,6 +144,8 @@ _FORMS: Final[dict[tuple[type, str], Form]] = {
     (Keepalived, "unit"): _unit,
     (Keepalived, "start"): _program,
     (Keepalived, "stop"): _program,
+    (Peer, "url"): _peer_url,
+    (Peer, "listen"): _listen,
     (Probe, "name"): _name,
     (Probe, "address"): _address,
     (Probe, "method"): _method,
