@@ -57,6 +57,7 @@ class Scope(Enum):
     BACKEND = "backend"
     CONFIGURATION = "configuration"
     COMMAND = "command"
+    VRRP = "vrrp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
