@@ -7,6 +7,7 @@ their prefix length, in the one spelling that ``ipaddress`` gives them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -96,6 +97,16 @@ class Rival:
     address: str
     mac: str
     priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RivalsView:
+    """The rivals of each instance, by its name, while this node is MASTER of it.
+
+    An instance without any is not in it.
+    """
+
+    rivals: Mapping[str, tuple[Rival, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

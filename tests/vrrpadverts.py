@@ -1,0 +1,23 @@
+"""VRRP adverts for tests: sentinel itself must never be able to send one."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sentinel.neighbours.packets import Advert
+
+
+def advert(said: Advert, options: bytes = b"") -> bytes:
+    """Return the packet from its IP header on; *options* are of IPv4, in units of four bytes."""
+    source = ip_address(said.source)
+    head = bytes((said.version << 4 | 1, said.router_id, said.priority, len(said.addresses)))
+    vrrp = head + bytes(4) + b"".join(ip_address(vip).packed for vip in said.addresses)
+    if source.version == 4:
+        length = 20 + len(options)
+        total = (length + len(vrrp)).to_bytes(2)
+        header = bytes((0x40 | length // 4, 0xC0)) + total + b"\0\0\0\0\xff\x70\0\0"
+        return header + source.packed + b"\xe0\0\0\x12" + options + vrrp
+    group = ip_address("ff02::12").packed
+    return b"\x60\0\0\0" + len(vrrp).to_bytes(2) + b"\x70\xff" + source.packed + group + vrrp
