@@ -16,10 +16,11 @@ from typing import Final
 
 from sentinel.config import Config, Manager
 from sentinel.configfile import dump, load
-from sentinel.drill import keepalivedconf, servers
-from sentinel.drill.keepalivedconf import KeepalivedConf, VrrpInstance
+from sentinel.drill import servers
 from sentinel.drill.servers import Place, Target
 from sentinel.haproxycfg import HaproxyCfg, parse
+from sentinel.keepalivedcfg import KeepalivedConf, read
+from sentinel.vrrp import VrrpInstance
 
 MASTER: Final = "master"
 BACKUP: Final = "backup"
@@ -104,8 +105,8 @@ def make_plan(files: Files) -> Plan:
     cfg = parse([text], os.environ)
     confs = tuple(_keepalived(file) for file in (files.master, files.backup))
     found = servers.read_servers(text)
-    vips = [vip for instance in confs[0].instances for vip in instance.vips]
-    names = list(dict.fromkeys(str(vip.address.ip) for vip in vips))
+    vips = [(vip, instance) for instance in confs[0].instances for vip in instance.vips]
+    names = list(dict.fromkeys(vip.address for vip, _ in vips))
     target = servers.choose_target(cfg, names)
     if target is None:
         raise PlanError(f"{files.haproxy}: no frontend listens on a VIP ({', '.join(names)})")
@@ -123,7 +124,11 @@ def make_plan(files: Files) -> Plan:
         switches=max(switch_of.values()) + 1,
         places=_elsewhere(found.places, machines),
         hosts=found.names,
-        vips=tuple((str(vip.address.ip), switch_of.get(vip.interface, 0)) for vip in vips),
+        # a VIP on a macvlan is reached through the interface below it, its instance's
+        vips=tuple(
+            (vip.address, switch_of.get(vip.interface, switch_of.get(instance.interface, 0)))
+            for vip, instance in vips
+        ),
         target=target,
         nopreempt=any(instance.nopreempt for instance in confs[0].instances),
         haproxy_cfg=text,
@@ -136,7 +141,9 @@ def make_plan(files: Files) -> Plan:
 
 
 def _keepalived(file: Path) -> KeepalivedConf:
-    conf = keepalivedconf.read(file.read_text(), file.parent)
+    conf = read(str(file), config_id="")
+    if conf.error:
+        raise PlanError(conf.error)
     if not any(instance.vips for instance in conf.instances):
         raise PlanError(f"{file}: no vrrp_instance has a virtual_ipaddress")
     nameless = [instance.name for instance in conf.instances if not instance.interface]
@@ -174,7 +181,8 @@ def _notes(
         f"HAProxy is started with -n {maxconn} instead of"
         f" {f'maxconn {wanted}' if wanted else 'its own limit'}, so that it can be filled here"
     )
-    missing = [path for conf in confs for path in conf.scripts if not Path(path).exists()]
+    programs = (script.path for conf in confs for script in conf.scripts)
+    missing = [path for path in programs if not Path(path).exists()]
     for path in dict.fromkeys(path for path in missing if path != HOOK or files.hook is None):
         yield f"{path}: not on this machine; keepalived takes a missing script for a success"
 
@@ -191,7 +199,7 @@ def _folders(config: Config, confs: Sequence[KeepalivedConf], cfg: HaproxyCfg) -
     files = [config.haproxy.pidfile, config.hook.lease_file, config.hook.sign]
     files += [config.hook.track_file, config.status.socket, *config.haproxy.config]
     files += [KEEPALIVED_CONF, SENTINEL_TOML, HOOK, f"{COMMANDS}/haproxy-start"]
-    files += [path for conf in confs for path in conf.files]
+    files += [tracked.path for conf in confs for tracked in conf.track_files]
     files += [stats.path for stats in cfg.stats_sockets if stats.path.startswith("/")]
     parents = [str(Path(path).parent) for path in files]
     yield from dict.fromkeys([*parents, config.run_dir, *([cfg.chroot] if cfg.chroot else [])])
@@ -235,7 +243,7 @@ def _addresses(
     here = [instance for instance in conf.instances if instance.interface == name]
     written = [address for instance in here for address in _sources(instance, other)]
     if not any("." in address for address in written):
-        vips = [str(vip.address.ip) for instance in here for vip in instance.vips]
+        vips = [vip.address for instance in here for vip in instance.vips]
         base = next((vip for vip in vips if "." in vip), f"{servers.INVENTED}0")
         network = ip_network(f"{base}/24", strict=False)
         free = (str(network[number]) for number in spare)
