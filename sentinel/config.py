@@ -44,6 +44,20 @@ class OnFail(StrEnum):
     ALERT = "alert"
 
 
+class OnCrash(StrEnum):
+    """What becomes of the VIP while a HAProxy that has died is started again."""
+
+    YIELD = "yield"
+    RESTART = "restart"
+
+
+class OnLoss(StrEnum):
+    """What servers that are down do to this node's claim on the VIP."""
+
+    DEGRADE = "degrade"
+    ALERT = "alert"
+
+
 class ProbeType(StrEnum):
     """The highest layer a frontend probe speaks."""
 
@@ -153,6 +167,9 @@ class Restart:
     backoff_s: float = setting(1.0, "pause before the second attempt", minimum=0.05, maximum=600)
     backoff_max_s: float = setting(30.0, "longest pause", minimum=0.05, maximum=3600)
     verify_s: float = setting(5.0, "time for a start to prove itself", minimum=0.2, maximum=300)
+    on_crash: OnCrash = setting(
+        OnCrash.YIELD, "give the VIP away before HAProxy is started again, or only if that fails"
+    )
     stuck_s: float = setting(
         0.2, "how long a stopped worker is borne before the node yields", minimum=0, maximum=60
     )
@@ -176,6 +193,12 @@ class Keepalived:
     hold_s: float = setting(
         10.0, "how long HAProxy must be healthy after a failure", minimum=0, maximum=86400
     )
+    hold_max_s: float = setting(
+        300.0, "longest hold; each failure within an hour doubles it", minimum=0, maximum=86400
+    )
+    budget: int = setting(
+        3, "starts of a keepalived that died, in one window of [restart]", minimum=0, maximum=100
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,9 +210,7 @@ class Vrrp:
         "/etc/keepalived/keepalived.conf", "keepalived's configuration", absolute_path=True
     )
     config_id: str = setting("", "keepalived's --config-id; empty: the host name, as keepalived")
-    fifo: str = setting(
-        "/run/sentinel/vrrp.fifo", "keepalived's vrrp_notify_fifo", absolute_path=True
-    )
+    fifo: str = setting("", "keepalived's vrrp_notify_fifo; empty: vrrp.fifo in run_dir")
     fence: bool = setting(
         default=True, doc="remove the VIPs that a dead keepalived has left on this node"
     )
@@ -243,6 +264,9 @@ class Backends:
     path: str = setting("/", "request target of direct probes")
     host: str = setting("", "Host header of direct probes; empty: the server's address")
     expect: tuple[str, ...] = setting(("100-499",), "statuses that pass")
+    on_loss: OnLoss = setting(
+        OnLoss.DEGRADE, "lower the priority by the share that is down, or only alert"
+    )
     concurrency: int = setting(50, "direct probes under way at once", minimum=1, maximum=1000)
     pace: Pace = field(default=BACKEND_PACE)
 
@@ -264,6 +288,9 @@ class Hook:
     lease_file: str = setting("/run/sentinel/lease", "the hook's lease", absolute_path=True)
     lease_s: float = setting(3.0, "how long a lease is good", minimum=0.5, maximum=60)
     track_file: str = setting("/run/sentinel/track", "keepalived track_file", absolute_path=True)
+    priority_file: str = setting(
+        "", "keepalived track_file of weight 1; empty: track_file's name with -priority"
+    )
     sign: str = setting("/run/sentinel/hook-called", "written by the hook", absolute_path=True)
     call_within_s: float = setting(
         10.0,
@@ -290,6 +317,9 @@ class Status:
 
     socket: str = setting("/run/sentinel/status.sock", "status socket", absolute_path=True)
     group: str = setting("", "group that may read it; empty: root's only")
+    control: str = setting(
+        "", "socket that takes root's orders; empty: control.sock beside the status socket"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,3 +345,18 @@ class Config:
     hook: Hook = field(default_factory=Hook)
     log: Log = field(default_factory=Log)
     status: Status = field(default_factory=Status)
+
+    @property
+    def priority_file(self) -> str:
+        """Where the weighted track file lies."""
+        return self.hook.priority_file or f"{self.hook.track_file}-priority"
+
+    @property
+    def fifo(self) -> str:
+        """Where keepalived tells its states."""
+        return self.vrrp.fifo or f"{self.run_dir}/vrrp.fifo"
+
+    @property
+    def control_socket(self) -> str:
+        """Where orders are taken."""
+        return self.status.control or f"{self.status.socket.rpartition('/')[0]}/control.sock"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from sentinel.config import Config
 from sentinel.configfile import ConfigError
+from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
-from sentinel.drivers.statussocket import StatusSocket
 from sentinel.log import EventLog, configure
-from sentinel.wiring import Wiring, node_of
+from sentinel.wiring import Lasting, Wiring, node_of
 
 
 class AlreadyRunningError(Exception):
@@ -65,7 +65,8 @@ class _Daemon:
         self._dry_run = dry_run
         self._notifier = Notifier()
         self._log = self._open_log(config)
-        self._status = StatusSocket(Path(config.status.socket), config.status.group)
+        self._status = LocalSocket(Path(config.status.socket), config.status.group)
+        self._control = LocalSocket(Path(config.control_socket), "", hears=True)
         self._wiring: Wiring | None = None
         self._next: Config | None = None  # read at SIGHUP, for when the present wiring has ended
         self._stopping = False
@@ -86,6 +87,7 @@ class _Daemon:
         finally:
             self._notifier.stopping()
             self._status.close()
+            self._control.close()
             self._log.emit("sentinel.stopped", "info", {"pid": os.getpid()})
             self._log.close()
             self._notifier.close()
@@ -96,9 +98,12 @@ class _Daemon:
         while not self._stopping:
             self._wiring = Wiring(
                 self._config,
-                self._log,
-                self._notifier,
-                self._status,
+                Lasting(
+                    log=self._log,
+                    notifier=self._notifier,
+                    status=self._status,
+                    control=self._control,
+                ),
                 dry_run=self._dry_run,
                 predecessor=self._wiring,
             )
@@ -114,7 +119,9 @@ class _Daemon:
             self._log = self._open_log(config)
         if config.status != self._config.status:
             self._status.close()
-            self._status = StatusSocket(Path(config.status.socket), config.status.group)
+            self._status = LocalSocket(Path(config.status.socket), config.status.group)
+            self._control.close()
+            self._control = LocalSocket(Path(config.control_socket), "", hears=True)
         self._config, self._next = config, None
         self._log.emit("sentinel.reloaded", "info", {})
 

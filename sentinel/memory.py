@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from sentinel.core import Memory
+from sentinel.core import Intent, Memory
 from sentinel.processes.invocation import Invocation
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -87,11 +87,15 @@ def invocation_file(path: Path, boot_id: str | None = None) -> BootFile[Invocati
 
 def _memory(raw: Mapping[str, Any]) -> Memory:
     lists = {key: tuple(value) for key, value in raw.items() if isinstance(value, list)}
-    memory = Memory(**{**raw, **lists})
-    numbers = (*memory.restarts, memory.attempt, memory.next_attempt_s, memory.failed_since_s or 0)
+    memory = Memory(**{**raw, **lists, "intent": Intent(**raw.get("intent", {}))})
+    intent = memory.intent
+    numbers = (
+        *(*memory.restarts, memory.attempt, memory.next_attempt_s, memory.failed_since_s or 0),
+        *(*memory.failures, *memory.keepalived_starts, intent.since_s, intent.until_s or 0),
+    )
     if not all(isinstance(number, int | float) for number in numbers):
         raise TypeError("a time in it is not a number")
-    _check_text(memory.proven)
+    _check_text((*memory.proven, intent.reason, intent.by))
     return memory
 
 
@@ -101,6 +105,7 @@ def _invocation(raw: Mapping[str, Any]) -> Invocation:
         argv=tuple(raw["argv"]),
         env=tuple((name, value) for name, value in raw["env"]),
         cwd=raw["cwd"],
+        inherited=int(raw.get("inherited", 0)),
     )
     words = (word for pair in invocation.env for word in pair)
     _check_text((invocation.executable, *invocation.argv, *words, invocation.cwd))

@@ -1,8 +1,9 @@
 """The nouns of sentinel: what is seen, what happened, what is to be done.
 
 Everything that crosses a module border is defined here as a frozen, slotted dataclass or an
-enum. This module imports nothing of ours. The words follow HAProxy's and keepalived's manuals:
-a *check* makes an *observation*; an *event* reaches the core; the core answers with *actions*.
+enum. This module imports nothing of ours but the nouns of VRRP. The words follow HAProxy's and
+keepalived's manuals: a *check* makes an *observation*; an *event* reaches the core; the core
+answers with *actions*.
 
 All times named ``*_s`` are seconds of CLOCK_BOOTTIME unless they are plain durations: that clock
 neither steps nor sleeps, and it is the clock of /proc/uptime, which the hook reads.
@@ -13,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final
+
+from sentinel.vrrp import RivalsView, Vip, VrrpView
 
 
 class Verdict(Enum):
@@ -58,6 +61,7 @@ class Scope(Enum):
     CONFIGURATION = "configuration"
     COMMAND = "command"
     VRRP = "vrrp"
+    PEER = "peer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -185,6 +189,22 @@ class PoolView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerView:
+    """What the other node's sentinel says of itself; *pools* are (name, servers up, in all).
+
+    *same_node* means that we asked ourselves, which is a mistake in the configuration.
+    """
+
+    node: str
+    overall: str
+    serving: bool | None
+    servers_up: int = 0
+    servers_total: int = 0
+    pools: tuple[tuple[str, int, int], ...] = ()
+    same_node: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationView:
     """What ``haproxy -c`` said; *error* is the failing line, empty when valid."""
 
@@ -194,7 +214,15 @@ class ConfigurationView:
 
 
 View = (
-    ProcessView | ListenersView | RuntimeView | ProbeView | tuple[PoolView, ...] | ConfigurationView
+    ProcessView
+    | ListenersView
+    | RuntimeView
+    | ProbeView
+    | tuple[PoolView, ...]
+    | ConfigurationView
+    | VrrpView
+    | RivalsView
+    | PeerView
 )
 
 
@@ -309,6 +337,40 @@ class HookSeen:
     age_s: float | None
 
 
+class Verb(StrEnum):
+    """What an administrator can ask of a running sentinel."""
+
+    PAUSE = "pause"
+    STEPDOWN = "stepdown"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One request of an administrator's: for how long (None: until RESUME), why, and whose it is.
+
+    *drain* lets PAUSE hand the VIP over as well.
+    """
+
+    verb: Verb
+    for_s: float | None = None
+    reason: str = ""
+    by: str = ""
+    drain: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """An administrator has asked for something."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """What a predecessor had under way will not be heard of any more."""
+
+
 Event = (
     Tick
     | Observed
@@ -317,6 +379,8 @@ Event = (
     | KeepalivedServiceSeen
     | Finished
     | HookSeen
+    | Ordered
+    | Interrupted
 )
 
 
@@ -377,6 +441,14 @@ class StartKeepalived:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveVips:
+    """Take exactly these addresses off this node: keepalived is dead and has left them."""
+
+    vips: tuple[Vip, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recheck:
     """Run these checks now instead of at their next turn."""
 
@@ -399,6 +471,7 @@ Action = (
     | KillHaproxy
     | StopKeepalived
     | StartKeepalived
+    | RemoveVips
     | Recheck
     | Report
 )

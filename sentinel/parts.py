@@ -12,6 +12,7 @@ from typing import Protocol
 from sentinel.checks import Check
 from sentinel.core import CheckPolicy, Memory, State
 from sentinel.model import Outcome, Proc, ServiceState
+from sentinel.vrrp import Vip
 
 
 class Service(Protocol):
@@ -33,8 +34,8 @@ class Service(Protocol):
 class Claim(Protocol):
     """What keepalived reads: the lease and the track file, and the sign that it called."""
 
-    def write(self, *, serving: bool, now_s: float) -> None:
-        """Renew the lease and set the track file; failures are counted, not raised."""
+    def write(self, *, serving: bool, lowered: int = 0, now_s: float) -> None:
+        """Renew the lease and set the track files; failures are counted, not raised."""
 
     def called_age_s(self, now_s: float) -> float | None:
         """Return how long ago keepalived called the hook; None if it never has."""
@@ -71,6 +72,7 @@ class Parts:
     haproxy: Service
     keepalived: Service
     kill: Callable[[tuple[Proc, ...]], Outcome]
+    remove_vip: Callable[[Vip], Awaitable[Outcome]]
     claim: Claim
     renew_every_s: float
     log: EventLog
@@ -80,4 +82,5 @@ class Parts:
     checks: tuple[Check, ...]
     discover: Callable[[State], Awaitable[tuple[Check, ...] | None]]
     check_policy: Callable[[Check], CheckPolicy]
+    beside: tuple[Callable[[], Awaitable[None]], ...] = ()  # run until the end
     dry_run: bool = False

@@ -13,9 +13,11 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
-from sentinel.core import CheckState, Phase, Policy, State
-from sentinel.core.evidence import failing, restarts_in_window, saturated, standing
+from sentinel.core import CheckState, Intent, Phase, Policy, State
+from sentinel.core.evidence import hold_s, restarts_in_window, saturated
+from sentinel.core.standing import failing, standing, why_not_lowered
 from sentinel.model import ConfigurationView, PoolView, Proc, Report
+from sentinel.vrrp import InstanceView
 
 SCHEMA_VERSION: Final = 1
 HISTORY_SHOWN: Final = 20
@@ -43,6 +45,7 @@ class Surroundings:
     hook_age_s: float | None
     errors: tuple[str, ...]
     log_dropped: int
+    advice: tuple[str, ...]
     dry_run: bool
 
 
@@ -60,6 +63,7 @@ def overall(policy: Policy, state: State, now_s: float) -> Overall:
         saturated(state, now_s),
         state.hook_silent,
         state.memory.keepalived_stopped,
+        state.memory.intent.paused or state.memory.intent.stepped_down,
         bool(failing(policy, state, now_s)),
     )
     return Overall.DEGRADED if any(troubled) else Overall.HEALTHY
@@ -89,6 +93,9 @@ def snapshot(
         "reason": state.reason,
         "serving": None if verdict is None else verdict.serving,
         "serving_reason": "" if verdict is None else verdict.reason,
+        "lowered": 0 if verdict is None else verdict.lowered,
+        "hand_over_by_fault": why_not_lowered(policy, state),
+        "intent": _intent(state.memory.intent, now_s),
         "haproxy": _haproxy(state, now_s),
         "restarts": _restarts(policy, state, now_s),
         "checks": [
@@ -96,13 +103,17 @@ def snapshot(
         ],
         "pools": [_pool(pool) for pool in state.pools],
         "keepalived": _keepalived(state, around),
+        "vrrp": [_instance(seen, now_s) for seen in state.vrrp.instances] if state.vrrp else [],
+        "peer": asdict(state.peer) if state.peer else None,
+        "held_for_ms": _held_for_ms(policy, state, now_s),
         "lease": _lease(around, now_s),
         "pending": [
             type(action).__name__
-            for action in (state.in_flight, state.keepalived_in_flight)
+            for action in (state.in_flight, state.keepalived_in_flight, state.fencing)
             if action is not None
         ],
         "errors": list(around.errors),
+        "advice": list(around.advice),
         "log_dropped": around.log_dropped,
         "history": [_event(at_s, report, now_s) for at_s, report in history][-HISTORY_SHOWN:],
     }
@@ -119,6 +130,7 @@ def _haproxy(state: State, now_s: float) -> dict[str, Any]:
         "curr_conns": runtime.curr_conns if runtime else None,
         "maxconn": runtime.maxconn if runtime else None,
         "idle_pct": runtime.idle_pct if runtime else None,
+        "ports": list(state.ports),
         "saturated": saturated(state, now_s),
         "service": asdict(state.haproxy) if state.haproxy else None,
         "configuration": _configuration(configuration) if configuration else None,
@@ -180,6 +192,46 @@ def _keepalived(state: State, around: Surroundings) -> dict[str, Any]:
         "stopped_by_sentinel": state.memory.keepalived_stopped,
         "hook_called_age_ms": None if around.hook_age_s is None else _ms(around.hook_age_s),
         "hook_silent": state.hook_silent,
+    }
+
+
+def _intent(intent: Intent, now_s: float) -> dict[str, Any]:
+    until_s = intent.until_s
+    return {
+        "paused": intent.paused,
+        "stepped_down": intent.stepped_down,
+        "ends_in_ms": None if until_s is None else _ms(until_s - now_s),
+        "reason": intent.reason,
+        "by": intent.by,
+    }
+
+
+def _held_for_ms(policy: Policy, state: State, now_s: float) -> int | None:
+    """Return how long the VIP is still held back after a failure; None when it is not."""
+    if state.phase is not Phase.HOLDING:
+        return None
+    return _ms(state.healthy_since_s + hold_s(policy, state) - now_s)
+
+
+def _instance(seen: InstanceView, now_s: float) -> dict[str, Any]:
+    instance, claim = seen.instance, seen.claim
+    return {
+        "name": instance.name,
+        "interface": instance.interface,
+        "state": claim.state.value if claim else None,
+        "state_age_ms": _ms(now_s - claim.since_s) if claim else None,
+        "source": claim.source if claim else None,
+        "priority": instance.priority,
+        "effective_priority": claim.priority if claim else None,
+        "vips": [
+            {
+                "address": vip.address,
+                "prefix": vip.prefix,
+                "interface": vip.interface,
+                "present": vip in seen.present,
+            }
+            for vip in instance.vips
+        ],
     }
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from sentinel import turns
 from sentinel.checks import Check
 from sentinel.core import Phase, Policy, State, step
-from sentinel.core.evidence import standing
+from sentinel.core.standing import standing
 from sentinel.model import (
     Action,
     CheckRemoved,
@@ -27,13 +27,17 @@ from sentinel.model import (
     Finished,
     HaproxyServiceSeen,
     HookSeen,
+    Interrupted,
     KeepalivedServiceSeen,
     KillHaproxy,
     LookAtHaproxy,
     LookAtKeepalived,
     Observed,
+    Order,
+    Ordered,
     Outcome,
     Recheck,
+    RemoveVips,
     Report,
     RestartHaproxy,
     StartKeepalived,
@@ -68,6 +72,10 @@ class Watch:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
 class _Stopped(Exception):  # noqa: N818  (not an error: it ends the TaskGroup)
     pass
 
@@ -87,7 +95,7 @@ class Supervisor:
         self._group = asyncio.TaskGroup()
         self._stopping = asyncio.Event()
         self._performing: set[asyncio.Task[None]] = set()
-        self._leased: bool | None = None
+        self._leased: tuple[bool, int] | None = None
         self._watchdog_s = -math.inf
         self._phase_changed = asyncio.Event()
         self._incarnation_changed = asyncio.Event()
@@ -101,6 +109,10 @@ class Supervisor:
         if name in self._watches:
             self._watches[name].wake.set()
 
+    def obey(self, order: Order) -> None:
+        """Take an administrator's order."""
+        self._take(Ordered(order=order))
+
     def wake_all(self) -> None:
         """Run every check now."""
         for watch in self._watches.values():
@@ -112,9 +124,11 @@ class Supervisor:
             async with self._group as group:
                 for check in self._parts.checks:
                     self._begin(check)
-                self._give_up_unfinished()
+                self._take(Interrupted())
                 group.create_task(self._tick())
                 group.create_task(self._survey())
+                for work in self._parts.beside:
+                    group.create_task(_run(work))
                 await self._stopping.wait()
                 if self._performing:
                     await asyncio.wait(self._performing, timeout=LAST_ACTION_S)
@@ -122,13 +136,6 @@ class Supervisor:
         except* _Stopped:
             pass
         return self.state
-
-    def _give_up_unfinished(self) -> None:
-        """Tell the core that what a predecessor had under way will not be heard of any more."""
-        for action in (self.state.in_flight, self.state.keepalived_in_flight):
-            if action is not None:
-                detail = "sentinel was reloaded before it ended"
-                self._take(Finished(action=action, ok=False, detail=detail))
 
     # --- seeing ---------------------------------------------------------------------------------
 
@@ -238,9 +245,10 @@ class Supervisor:
         if verdict is None:
             return
         due = now_s - self.lease_written_s >= self._parts.renew_every_s
-        if due or verdict.serving is not self._leased:
-            self._parts.claim.write(serving=verdict.serving, now_s=now_s)
-            self.lease_written_s, self._leased = now_s, verdict.serving
+        word = (verdict.serving, verdict.lowered)
+        if due or word != self._leased:
+            self._parts.claim.write(serving=verdict.serving, lowered=verdict.lowered, now_s=now_s)
+            self.lease_written_s, self._leased = now_s, word
 
     # --- acting ---------------------------------------------------------------------------------
 
@@ -278,7 +286,8 @@ class Supervisor:
         self._take(Finished(action=action, ok=outcome.ok, detail=outcome.detail))
 
     async def _act(
-        self, action: RestartHaproxy | KillHaproxy | StopKeepalived | StartKeepalived
+        self,
+        action: RestartHaproxy | KillHaproxy | StopKeepalived | StartKeepalived | RemoveVips,
     ) -> Outcome:
         """Change the world; the one place that does."""
         parts = self._parts
@@ -295,6 +304,11 @@ class Supervisor:
                 return await parts.keepalived.stop()
             case StartKeepalived():
                 return await parts.keepalived.start()
+            case RemoveVips(vips=vips):
+                outcomes = [await parts.remove_vip(vip) for vip in vips]
+                self.wake("vrrp")
+                failures = [outcome.detail for outcome in outcomes if not outcome.ok]
+                return Outcome(ok=not failures, detail="; ".join(failures))
             case _:
                 assert_never(action)
 

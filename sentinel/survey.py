@@ -2,19 +2,21 @@
 
 Read from the files that the running process names, once for every incarnation, and looked through
 again when the addresses of this node or the worker's listeners have changed: a bind on a VIP that
-the peer holds must not be probed there.
+the peer holds must not be probed there. Sockets that the service manager holds outlive the worker,
+and so does what is known of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from sentinel import haproxycfg
 from sentinel.config import Config, Probe
 from sentinel.core import State
 from sentinel.model import ListenersView
+from sentinel.processes import procfs
 from sentinel.processes.invocation import Invocation
 
 
@@ -26,6 +28,7 @@ class _Grounds:
     incarnation: int
     listening: frozenset[str] | None
     local: frozenset[str] | None
+    inherited: Mapping[int, tuple[str, int]]
 
 
 class Survey:
@@ -44,6 +47,7 @@ class Survey:
         self._cfg = haproxycfg.HaproxyCfg()
         self._read_for: Invocation | None = None
         self._incarnation = -1
+        self._inherited: Mapping[int, tuple[str, int]] = {}
         self._grounds: _Grounds | None = None
 
     def stats_socket(self) -> str:
@@ -55,16 +59,20 @@ class Survey:
         await self._read(state.incarnation)
         if self._config.probe or not self._config.discover:
             return ()
+        view = _listeners(state)
+        if view is not None:
+            self._inherited = _inherited(self._cfg, view)
         grounds = _Grounds(
             invocation=self._read_for,
             incarnation=state.incarnation,
-            listening=_listening(state),
+            listening=None if view is None else _places(view),
             local=await self._local(),
+            inherited=self._inherited,
         )
         if grounds == self._grounds:
             return None
         self._grounds = grounds
-        found = haproxycfg.discover(self._cfg, grounds.listening, grounds.local)
+        found = haproxycfg.discover(self._cfg, grounds.listening, grounds.local, grounds.inherited)
         self.notes = found.notes
         return found.probes
 
@@ -77,16 +85,32 @@ class Survey:
         self._cfg = await asyncio.to_thread(haproxycfg.read, invocation.paths, dict(invocation.env))
 
 
-def _listening(state: State) -> frozenset[str] | None:
-    """Return where the worker listens, None while that is not known of this incarnation."""
+def _listeners(state: State) -> ListenersView | None:
+    """Return what the worker listens on, None while that is not known of this incarnation."""
     check = state.checks.get("listeners")
-    view = check.last.view if check is not None else None
     if check is None or check.answered_incarnation != state.incarnation:
         return None
-    if not isinstance(view, ListenersView):
-        return None
+    view = check.last.view
+    return view if isinstance(view, ListenersView) else None
+
+
+def _places(view: ListenersView) -> frozenset[str]:
     return frozenset(
         f"[{at.address}]:{at.port}" if ":" in at.address else f"{at.address}:{at.port}"
         for at in view.listeners
         if at.port
     )
+
+
+def _inherited(cfg: haproxycfg.HaproxyCfg, view: ListenersView) -> dict[int, tuple[str, int]]:
+    """Return where the descriptors listen that binds name: they are the worker's as well."""
+    places = {f"socket:[{at.inode}]": (at.address, at.port) for at in view.listeners}
+    workers = {at.holder.pid for at in view.listeners if at.holder is not None}
+    binds = (bind for frontend in cfg.frontends for bind in frontend.binds)
+    return {
+        bind.descriptor: places[link]
+        for bind in binds
+        for worker in workers
+        if bind.descriptor is not None
+        and (link := procfs.link(worker, f"fd/{bind.descriptor}")) in places
+    }

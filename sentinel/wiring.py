@@ -12,9 +12,12 @@ import os
 import socket
 import time
 from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from sentinel import __version__
+from sentinel import __version__, orders, peerdocument
 from sentinel.checks import Check
 from sentinel.checks.backends import BackendsCheck
 from sentinel.checks.command import CommandCheck
@@ -24,16 +27,18 @@ from sentinel.checks.listeners import PACE as LISTENERS_PACE
 from sentinel.checks.listeners import ListenersCheck
 from sentinel.checks.process import ProcessCheck
 from sentinel.checks.runtime import RuntimeCheck
-from sentinel.config import Config, OnFail, Probe
-from sentinel.core import CheckPolicy, Memory, Policy, State
+from sentinel.config import Config, Probe
+from sentinel.core import Memory, State
 from sentinel.drivers import addresses, service, signals
 from sentinel.drivers.lease import Claim
+from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
-from sentinel.drivers.statussocket import StatusSocket
 from sentinel.log import EventLog
 from sentinel.memory import invocation_file, memory_file
-from sentinel.model import Instance, Scope
+from sentinel.model import Instance
+from sentinel.pair import Pair
 from sentinel.parts import Parts
+from sentinel.policy import check_policy, policy_of
 from sentinel.processes.invocation import Invocation, running
 from sentinel.snapshot import Surroundings, snapshot
 from sentinel.supervisor import HISTORY_MAX, History, Supervisor
@@ -48,21 +53,14 @@ def boottime_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def policy_of(config: Config) -> Policy:
-    """Return what the core has to follow; the checks join it as they begin."""
-    return Policy(
-        checks={},
-        restart_budget=config.restart.budget,
-        restart_window_s=config.restart.window_s,
-        backoff_s=config.restart.backoff_s,
-        backoff_max_s=config.restart.backoff_max_s,
-        verify_s=config.restart.verify_s,
-        stuck_s=config.restart.stuck_s,
-        stop_keepalived=config.keepalived.stop_on_failure,
-        stop_after_s=config.keepalived.stop_after_s,
-        hold_s=config.keepalived.hold_s,
-        call_within_s=config.hook.call_within_s,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """What goes on from one configuration to the next."""
+
+    log: EventLog
+    notifier: Notifier
+    status: LocalSocket
+    control: LocalSocket
 
 
 class Wiring:
@@ -71,21 +69,20 @@ class Wiring:
     def __init__(
         self,
         config: Config,
-        log: EventLog,
-        notifier: Notifier,
-        status: StatusSocket,
+        lasting: Lasting,
         *,
         dry_run: bool,
         predecessor: Wiring | None = None,
     ) -> None:
         """Wire *config*; go on from where *predecessor* ended, if there was one."""
         self.config = config
-        self.log = log
-        self.notifier = notifier
-        self._status = status
+        self.log = lasting.log
+        self.notifier = lasting.notifier
+        self._status = lasting.status
+        self._control = lasting.control
         self._dry_run = dry_run
         self._stopped = False
-        self._claim = Claim(config.hook)
+        self._claim = Claim(config.hook, config.priority_file)
         self._memory = memory_file(Path(config.run_dir, "memory.json"))
         self._invocations = invocation_file(Path(config.run_dir, "invocation.json"))
         self._invoked: Invocation | None = None
@@ -97,6 +94,14 @@ class Wiring:
             invocation=self._invocations.load(),
         )
         self._survey = Survey(config, self._invocation, addresses.local)
+        self._keepalived: service.Service | None = None
+        self._pair = Pair(
+            config,
+            node=node_of(config),
+            view=lambda: self.state.vrrp,
+            keepalived_pid=lambda: self._keepalived.main_pid if self._keepalived else 0,
+            wake=self._wake,
+        )
         self._discovered: dict[Probe, ProbeCheck] = {}
         self._haproxy: service.Service | None = None
         self._supervisor: Supervisor | None = None
@@ -104,7 +109,7 @@ class Wiring:
             self.started_s = boottime_s()
             self._state = State(memory=self._memory.load() or Memory())
             if self._memory.error:
-                log.emit("memory.lost", "error", {"reason": self._memory.error})
+                lasting.log.emit("memory.lost", "error", {"reason": self._memory.error})
             self.history: History = deque(maxlen=HISTORY_MAX)
         else:
             self.started_s = predecessor.started_s
@@ -123,6 +128,9 @@ class Wiring:
             on_change=lambda: self._wake("process"),
         )
         await self._haproxy.look()
+        self._keepalived = keepalived
+        await keepalived.look()
+        await self._refresh_pair()
         supervisor = Supervisor(
             policy_of(self.config),
             self._state,
@@ -130,29 +138,34 @@ class Wiring:
                 haproxy=self._haproxy,
                 keepalived=keepalived,
                 kill=signals.kill,
+                remove_vip=self._pair.remove,
                 claim=self._claim,
                 renew_every_s=self.config.hook.lease_s / RENEWALS_PER_LEASE,
                 log=self.log,
                 notifier=self.notifier,
                 memory=self._memory,
                 clock=boottime_s,
-                checks=(process, *self._fixed_checks()),
+                checks=(process, *self._fixed_checks(), *self._pair.checks),
+                beside=(self._serve_peer,),
                 discover=self._discover,
-                check_policy=self._check_policy,
+                check_policy=partial(check_policy, self.config),
                 dry_run=self._dry_run,
             ),
             self.history,
         )
         self._supervisor = supervisor
-        await self._status.open(lambda: self._document(supervisor))
-        if self._status.error:  # which a status that nobody can ask for would keep to itself
-            self.log.emit("status.unavailable", "error", {"reason": self._status.error})
+        await self._status.open(lambda _line: self._document(supervisor))
+        await self._control.open(lambda line: _obey(supervisor, line))
+        for error in filter(None, (self._status.error, self._control.error)):
+            # which a status that nobody can ask for would keep to itself
+            self.log.emit("status.unavailable", "error", {"reason": error})
         if self._stopped:  # while the service manager was being asked
             supervisor.stop()
         try:
             await supervisor.run()
         finally:
             process.close()
+            self._pair.close()
 
     @property
     def state(self) -> State:
@@ -186,6 +199,7 @@ class Wiring:
 
     async def _discover(self, state: State) -> tuple[Check, ...] | None:
         """Return a check for each probe that is to be made, the same one for the same probe."""
+        await self._refresh_pair()
         probes = await self._survey.find(state)
         if probes is None:
             return None
@@ -193,23 +207,23 @@ class Wiring:
         self._discovered = {probe: known.get(probe) or ProbeCheck(probe) for probe in probes}
         return tuple(self._discovered.values())
 
-    def _check_policy(self, check: Check) -> CheckPolicy:
-        yields, discovered = False, check.scope is Scope.RUNTIME
-        explicit = {p.name: p.on_fail for p in self.config.probe} | {
-            c.name: c.on_fail for c in self.config.command
-        }
-        if check.scope is Scope.FRONTEND:
-            discovered = check.name not in explicit
-            yields = explicit.get(check.name, OnFail.YIELD) is OnFail.YIELD
-        elif check.scope is Scope.COMMAND:
-            yields = explicit[check.name] is OnFail.YIELD
-        return CheckPolicy(
-            scope=check.scope,
-            rise=check.pace.rise,
-            fall=check.pace.fall,
-            yields=yields,
-            discovered=discovered,
-        )
+    async def _refresh_pair(self) -> None:
+        """Follow keepalived.conf, and say what people should know of it."""
+        if await self._pair.refresh():
+            for words in self._pair.advice:
+                self.log.emit("keepalived.advice", "warning", {"reason": words})
+
+    async def _serve_peer(self) -> None:
+        """Tell the peer what it asks, until cancelled."""
+        node = node_of(self.config)
+
+        def document() -> str:
+            supervisor, time = self._supervisor, datetime.now(UTC).isoformat(timespec="seconds")
+            policy = supervisor.policy if supervisor else policy_of(self.config)
+            now_s = boottime_s()
+            return peerdocument.document(policy, self.state, node=node, now_s=now_s, time=time)
+
+        await self._pair.serve(document)
 
     def _invocation(self) -> Invocation:
         """Return how HAProxy runs now, else how it was last seen to run.
@@ -266,6 +280,8 @@ class Wiring:
             self._memory.error,
             self._invocations.error,
             self._status.error,
+            self._control.error,
+            self._pair.error,
             *self._survey.notes,
         )
         return Surroundings(
@@ -278,6 +294,7 @@ class Wiring:
             hook_age_s=self._claim.called_age_s(now_s),
             errors=tuple(error for error in errors if error),
             log_dropped=self.log.dropped.total,
+            advice=self._pair.advice,
             dry_run=self._dry_run,
         )
 
@@ -285,3 +302,13 @@ class Wiring:
 def node_of(config: Config) -> str:
     """Return this node's name: the configured one, else the host's."""
     return config.node or socket.gethostname()
+
+
+def _obey(supervisor: Supervisor, line: str) -> str:
+    """Take one order from the control socket, or say why it is none."""
+    try:
+        order = orders.read(line)
+    except ValueError as error:
+        return orders.refused(error)
+    supervisor.obey(order)
+    return orders.TAKEN

@@ -34,7 +34,7 @@ from haproxies import (
 )
 from processes import running
 
-from sentinel.commands.status import NoAnswerError, ask
+from sentinel.commands.client import NoAnswerError, ask
 
 ROOT: Final = Path(__file__).parents[1]
 HOOK: Final = ROOT / "contrib" / "keepalived" / "chk_sentinel.sh"

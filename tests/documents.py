@@ -34,6 +34,7 @@ AROUND: Final = Surroundings(
     hook_age_s=1.5,
     errors=(),
     log_dropped=0,
+    advice=(),
     dry_run=False,
 )
 

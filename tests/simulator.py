@@ -16,7 +16,7 @@ from typing import Final
 
 from sentinel.config import CONFIGURATION_PACE, PROCESS_PACE, RUNTIME_PACE, Pace
 from sentinel.core import CheckPolicy, Memory, Phase, Policy, State, step
-from sentinel.core.evidence import standing
+from sentinel.core.standing import standing
 from sentinel.model import (
     Action,
     Code,

@@ -34,6 +34,7 @@ from sentinel.model import (
 from sentinel.parts import Parts
 from sentinel.supervisor import LAST_ACTION_S, History, Supervisor
 from sentinel.turns import OVERRUN_S
+from sentinel.vrrp import Vip
 
 COMMANDS = ServiceState(known=False, active="unknown", sub="", has_jobs=False)
 RENEW_S = 0.5
@@ -120,8 +121,9 @@ class FakeWorld:
     diary: Diary
     saved: Memory | None = None
 
-    def write(self, *, serving: bool, now_s: float) -> None:
+    def write(self, *, serving: bool, lowered: int = 0, now_s: float) -> None:
         """Note a lease."""
+        assert lowered == 0
         assert now_s == autojump.now_s()
         self.diary.note("lease", serving)
 
@@ -204,6 +206,7 @@ class Stage:
                 haproxy=self.haproxy,
                 keepalived=self.keepalived,
                 kill=self._kill,
+                remove_vip=self._remove,
                 claim=self.world,
                 renew_every_s=RENEW_S,
                 log=self.world,
@@ -220,6 +223,10 @@ class Stage:
 
     def _reborn(self) -> None:
         self.worker += 1 if self.worker else 200
+
+    async def _remove(self, vip: Vip) -> Outcome:
+        self.diary.note("remove", vip)
+        return WELL
 
     def _kill(self, procs: tuple[Proc, ...]) -> Outcome:
         self.diary.note("kill", procs)

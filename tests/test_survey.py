@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,7 @@ from documents import checked
 
 from sentinel.config import Config, Haproxy, Probe
 from sentinel.core import State
-from sentinel.model import Listener, ListenersView
+from sentinel.model import Listener, ListenersView, Proc
 from sentinel.processes.invocation import Invocation
 from sentinel.survey import Survey
 
@@ -71,12 +74,16 @@ def around(tmp_path: Path) -> Surroundings:
 
 def listening(state: State, *addresses: tuple[str, int]) -> State:
     """Return the state that knows where the worker listens."""
-    view = ListenersView(
-        listeners=tuple(
-            Listener(address=host, port=port, inode=1, backlog=0, holder=None)
-            for host, port in addresses
-        )
+    listeners = (
+        Listener(address=host, port=port, inode=1, backlog=0, holder=None)
+        for host, port in addresses
     )
+    return seeing(state, *listeners)
+
+
+def seeing(state: State, *listeners: Listener) -> State:
+    """Return the state in which the worker has these listeners."""
+    view = ListenersView(listeners=listeners)
     check = checked("listeners")
     check = replace(
         check,
@@ -153,6 +160,31 @@ async def test_only_what_listens_is_probed(around: Surroundings) -> None:
     state = listening(state, ("127.0.0.1", 8080))
     assert addresses(await survey.find(state)) == ["127.0.0.1:8080"]
     assert len(addresses(await survey.find(replace(state, incarnation=2)))) == 2
+
+
+async def test_a_held_socket_is_probed_where_it_listens(around: Surroundings) -> None:
+    """The worker's descriptor tells its address, which outlives the worker."""
+    me = Proc(pid=os.getpid(), start_ticks=1)
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port, descriptor = server.getsockname()[1], server.fileno()
+        around.cfg.write_text(f"frontend held\n    bind fd@{descriptor}\n    bind fd@9999\n")
+        survey = around.survey()
+        state = State(incarnation=1)
+        assert await survey.find(state) == ()
+        assert [note.rpartition(": ")[2] for note in survey.notes] == [
+            f"where descriptor {descriptor} listens is not known now",
+            "where descriptor 9999 listens is not known now",
+        ]
+        held = Listener(
+            address="127.0.0.1",
+            port=port,
+            inode=os.fstat(descriptor).st_ino,
+            backlog=0,
+            holder=me,
+        )
+        known = seeing(state, held)
+        assert addresses(await survey.find(known)) == [f"127.0.0.1:{port}"]
+    assert addresses(await survey.find(replace(known, incarnation=2))) == [f"127.0.0.1:{port}"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ IMPURE = {"asyncio", "os", "random", "socket", "subprocess", "time", "pathlib", 
 FUNCTION_LINES_MAX = 60
 MODULE_LINES_MAX = 330
 #: The nouns belong in one place, however many they are.
-LONGER = {"sentinel.model": 420, "sentinel.config": 420}
+LONGER = {"sentinel.model": 500, "sentinel.config": 420}
 
 
 def name_of(path: Path) -> str:
@@ -97,6 +97,7 @@ def test_a_foreign_library_has_one_door(library: str) -> None:
 WALL_CLOCK = {
     "sentinel.log": "the time of an event",
     "sentinel.snapshot": "the time of a status document",
+    "sentinel.wiring": "the time of what the peer is told",
     "sentinel.checks.http": "what is left of a certificate",
     "sentinel.processes.identity": "whether a process is older than its pidfile",
 }

@@ -8,11 +8,12 @@ A file begins with what is configured and remembered:
     check app frontend yields rise 2 fall 3
     without runtime
     memory keepalived_stopped true
+    instance nopreempt true
 
 Then come events, each ``TIME NAME WORDS``, and below every event after which anything happened
 what that was: ``PHASE STANDING: actions, !reports -- why the phase changed``. STANDING is what
 keepalived is told: OK, FAIL, or ``-`` while the lease is left to run out. Later outcomes of one
-line carry their own time. The events:
+line carry their own time, and a lowered priority is ``OK-253``. The events:
 
     process worker 100 [master 99] [old 97,98] [stuck 99,100]   process dead WORDS
     configuration valid | invalid WORDS         runtime PASS [saturated WORDS]
@@ -22,6 +23,8 @@ line carry their own time. The events:
     haproxy-service ACTIVE SUB RESULT [job] [masked] | unknown | commands   (keepalived-service too)
     finished restart|kill|stop-keepalived|start-keepalived ok|failed [WORDS]
     hook called AGE_S | never                   removed CHECK
+    vrrp [dead] [CLAIM] [vip]                   peer serving UP/TOTAL | failing
+    order pause|stepdown|resume [for S] [drain] [by NAME]
     sentinel restarted                          ticks UNTIL [blind]
 
 ``ticks`` lets time pass in steps of 0.2 s, and ``TIME..UNTIL/STEP`` repeats an event; meanwhile
@@ -37,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from sentinel.core import CheckPolicy, Memory, Phase, Policy, State, step
-from sentinel.core.evidence import standing
+from sentinel.core.standing import standing
 from sentinel.model import (
     Action,
     CheckRemoved,
@@ -56,11 +59,15 @@ from sentinel.model import (
     LookAtKeepalived,
     Observation,
     Observed,
+    Order,
+    Ordered,
+    PeerView,
     PoolView,
     ProbeView,
     Proc,
     ProcessView,
     Recheck,
+    RemoveVips,
     Report,
     RestartHaproxy,
     RuntimeView,
@@ -69,9 +76,11 @@ from sentinel.model import (
     StartKeepalived,
     StopKeepalived,
     Tick,
+    Verb,
     Verdict,
     View,
 )
+from sentinel.vrrp import Claim, InstanceView, Tracker, Vip, VrrpInstance, VrrpState, VrrpView
 
 TICK_S = 0.2
 _STANDARD = """\
@@ -94,7 +103,20 @@ _KINDS = {
     "kill": KillHaproxy,
     "stop-keepalived": StopKeepalived,
     "start-keepalived": StartKeepalived,
+    "remove-vips": RemoveVips,
 }
+_PRIORITY_FILE = "/run/sentinel/track-priority"
+_VIP = Vip(address="192.0.2.1", prefix=32, interface="eth0")
+#: The fast pair of contrib, with the priority file.
+_INSTANCE = VrrpInstance(
+    name="VI_1",
+    interface="eth0",
+    version=3,
+    priority=254,
+    advert_int_s=0.1,
+    vips=(_VIP,),
+    track_files=(Tracker(name="priority", path=_PRIORITY_FILE, weight=1),),
+)
 
 
 def transcript(path: Path) -> str:
@@ -118,7 +140,8 @@ class _Play:
     state: State = field(default_factory=State)
     now_s: float = 0.0
     process: Observation | None = None
-    stood: bool | None = None
+    stood: str = "-"
+    instance: VrrpInstance = _INSTANCE
 
     def line(self, line: str) -> list[str]:
         """Play one line of the file; return the lines that belong below it."""
@@ -140,6 +163,9 @@ class _Play:
             case "check":
                 checks = {**self.policy.checks, words[0]: _check_policy(words[1:])}
                 self.policy = replace(self.policy, checks=checks)
+            case "instance":
+                fact: Any = _value(words[1]) if words[1:] else ()
+                self.instance = replace(self.instance, **{words[0]: fact})
             case "memory":
                 value: Any = _value(words[1]) if words[1:] else ()
                 if isinstance(getattr(Memory(), words[0]), tuple):
@@ -182,16 +208,17 @@ class _Play:
         assert ("phase.changed" in names) == changed
         told = [_told(action) for action in actions]
         told = [words for words in told if words != "!phase.changed"]
-        word = {None: "-", True: "OK", False: "FAIL"}
-        serving = stands.serving if stands else None
-        if not (told or changed or self.stood is not serving):
+        word = "-" if stands is None else "OK" if stands.serving else "FAIL"
+        if stands is not None and stands.lowered:
+            word = f"OK-{stands.lowered}"
+        if not (told or changed or self.stood != word):
             return
-        self.stood = serving
+        self.stood = word
         why = f" -- {self.state.reason}" if changed else ""
-        if not changed and stands and self.state.phase is Phase.UP and not stands.serving:
+        if not changed and stands and self.state.phase is Phase.UP and word != "OK":
             why = f" -- {stands.reason}"
         said = f": {', '.join(told)}" if told else ""
-        yield f"    {late}{self.state.phase.value} {word[serving]}{said}{why}"
+        yield f"    {late}{self.state.phase.value} {word}{said}{why}"
 
     # --- reading events --------------------------------------------------------------------------
 
@@ -211,6 +238,8 @@ class _Play:
             case "hook":
                 age_s = None if rest == "never" else float(rest.removeprefix("called "))
                 return HookSeen(age_s=age_s)
+            case "order":
+                return Ordered(order=_order(rest))
             case "removed":
                 self.line(f"without {rest}")
                 return CheckRemoved(check=rest)
@@ -227,7 +256,8 @@ class _Play:
 
     def _finished(self, words: str) -> Finished:
         kind, outcome, *detail = words.split(" ", 2)
-        candidates = (self.state.in_flight, self.state.keepalived_in_flight)
+        state = self.state
+        candidates = (state.in_flight, state.keepalived_in_flight, state.fencing)
         action = next((a for a in candidates if isinstance(a, _KINDS[kind])), None)
         if action is None:
             raise ValueError(f"no {kind} is under way at {self.now_s}")
@@ -245,6 +275,11 @@ class _Play:
         elif scope is Scope.LISTENER:
             view, code = _listeners(words), Code.PROCERR
             word = "PASS" if words == "PASS" else "FAIL"
+        elif scope is Scope.VRRP:
+            view, code = _vrrp(self.instance, words, self.now_s), Code.L7OK
+            word = "FAIL" if "dead" in words else "PASS"
+        elif scope is Scope.PEER and word in {"serving", "failing"}:
+            view, code, word = _peer(words), Code.L7OK, "PASS"
         elif scope is Scope.BACKEND and word == "FAIL":
             pool, _, counts = rest.partition(" ")
             up, _, total = counts.partition("/")
@@ -282,6 +317,39 @@ def _told(action: Action) -> str:
             return "STOP KEEPALIVED"
         case StartKeepalived():
             return "START KEEPALIVED"
+        case RemoveVips(vips=vips):
+            return f"REMOVE {' '.join(vip.address for vip in vips)}"
+
+
+def _order(words: str) -> Order:
+    verb, *more = words.split()
+    given = dict(pairwise(more))
+    return Order(
+        verb=Verb(verb),
+        for_s=float(given["for"]) if "for" in given else None,
+        by=given.get("by", ""),
+        drain="drain" in more,
+    )
+
+
+def _vrrp(instance: VrrpInstance, words: str, now_s: float) -> VrrpView:
+    states = [VrrpState[word.upper()] for word in words.split() if word not in {"dead", "vip"}]
+    claim = Claim(state=states[0], since_s=now_s) if states else None
+    present = instance.vips if "vip" in words.split() else ()
+    seen = InstanceView(instance=instance, claim=claim, present=present)
+    return VrrpView(instances=(seen,), pids=() if "dead" in words.split() else (7, 8))
+
+
+def _peer(words: str) -> PeerView:
+    word, _, counts = words.partition(" ")
+    up, _, total = counts.partition("/")
+    return PeerView(
+        node="lb2",
+        overall="healthy",
+        serving=word == "serving",
+        servers_up=int(up or 0),
+        servers_total=int(total or 0),
+    )
 
 
 def _pids(procs: tuple[Proc, ...]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -17,24 +16,12 @@ from typing import Any, Final
 
 from sentinel import __version__
 from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
+from sentinel.commands.client import UNKNOWN, NoAnswerError, ask
 
-NOT_RUNNING: Final = 3
-UNKNOWN: Final = 4
-ANSWER_TIMEOUT_S: Final = 3.0
-#: A thousand servers are a third of a megabyte.
-ANSWER_MAX_BYTES: Final = 16 * 1024 * 1024
 _SECOND_MS: Final = 1000
 _SERVERS_SHOWN: Final = 8
 _EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
 _COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
-
-
-class NoAnswerError(Exception):
-    """The daemon could not be asked; *exit_code* is what the command exits with."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -98,48 +85,6 @@ def _page(document: dict[str, Any], *, colour: bool) -> str:
         ) from error
 
 
-def ask(path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
-    """Return the daemon's document; raises NoAnswerError with a cure when there is none."""
-    try:
-        document = json.loads(_receive(path, timeout_s))
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise NoAnswerError(
-            f"sentinel is not running (nobody listens on {path}): systemctl start sentinel",
-            NOT_RUNNING,
-        ) from error
-    except PermissionError as error:
-        raise NoAnswerError(
-            f"you may not read {path}: run it as root, or as a member of the group that"
-            " status.group names in sentinel.toml",
-            UNKNOWN,
-        ) from error
-    except (OSError, ValueError) as error:
-        raise NoAnswerError(
-            f"no usable answer from {path} ({error}): sentinel may be hung; systemd's"
-            " watchdog restarts it",
-            UNKNOWN,
-        ) from error
-    if not isinstance(document, dict) or "schema_version" not in document:
-        raise NoAnswerError(f"{path} is answered by something else than sentinel", UNKNOWN)
-    return document
-
-
-def _receive(path: str, timeout_s: float) -> bytes:
-    """Read all that is sent; raises OSError, TimeoutError when the end is not reached in time."""
-    deadline_s = time.monotonic() + timeout_s
-    answer = bytearray()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(timeout_s)
-        client.connect(path)
-        while chunk := client.recv(65536):
-            answer += chunk
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or len(answer) > ANSWER_MAX_BYTES:
-                raise TimeoutError(f"no end of the answer after {len(answer)} bytes")
-            client.settimeout(left_s)
-    return bytes(answer)
-
-
 def render(document: dict[str, Any], *, colour: bool) -> str:
     """Return the document as a page for people."""
     haproxy, keepalived = document["haproxy"], document["keepalived"]
@@ -153,13 +98,17 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
         ("node", f"{document['node']}  {word}  {serving}{_because(document)}{dry_run}"),
         ("phase", f"{document['phase']} for {_age(document['phase_age_ms'])} {before}"),
         ("haproxy", _haproxy(haproxy)),
+        *_intent(document["intent"]),
         ("restarts", used + _next_attempt(document)),
         ("keepalived", _keepalived(keepalived)),
+        *(("vrrp", _instance(instance)) for instance in document["vrrp"]),
+        *_hand_over(document),
         ("lease", f"{_age(lease['age_ms'])} old, runs out in {_age(lease['expires_in_ms'])}"),
         ("pending", ", ".join(document["pending"]) or "nothing"),
         ("log", f"{document['log_dropped']} events dropped"),
     ]
     rows += [("error", error) for error in document["errors"]]
+    rows += [("advice", advice) for advice in document["advice"]]
     lines = [f"{name:<11}{_printable(text)}" for name, text in rows]
     lines += ["", *_checks(document["checks"]), *_pools(document), *_events(document)]
     page = "\n".join(lines)
@@ -167,7 +116,24 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
 
 
 def _because(document: dict[str, Any]) -> str:
-    return "" if document["serving"] else f": {document['serving_reason']}"
+    """Say why this node yields, or wants to be relieved by a better one."""
+    lowered = document["lowered"]
+    if document["serving"] and not lowered:
+        return ""
+    words = f", priority lowered by {lowered}" if lowered else ""
+    return f"{words}: {document['serving_reason']}"
+
+
+def _intent(intent: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say what an administrator has asked for, if he has."""
+    words = [word for word in ("paused", "stepped_down") if intent[word]]
+    if not words:
+        return []
+    left = intent["ends_in_ms"]
+    end = "until sentinel resume" if left is None else f"for another {_age(left)}"
+    why = f": {intent['reason']}" if intent["reason"] else ""
+    by = f" by {intent['by']}" if intent["by"] else ""
+    return [("asked", f"{' and '.join(words).replace('_', ' ')}{by}, {end}{why}")]
 
 
 def _haproxy(haproxy: dict[str, Any]) -> str:
@@ -222,6 +188,27 @@ def _keepalived(keepalived: dict[str, Any]) -> str:
     if keepalived["stopped_by_sentinel"]:
         parts.append("STOPPED BY SENTINEL")
     return ", ".join(parts)
+
+
+def _instance(instance: dict[str, Any]) -> str:
+    """Say what keepalived claims, since when, and what of it the kernel shows."""
+    here = [vip["address"] for vip in instance["vips"] if vip["present"]]
+    away = [vip["address"] for vip in instance["vips"] if not vip["present"]]
+    state = instance["state"] or "state unknown"
+    age = f" for {_age(instance['state_age_ms'])}" if instance["state"] else ""
+    source = f" by its {instance['source']}" if instance["source"] else ""
+    priority = instance["effective_priority"]
+    parts = [f"{instance['name']} on {instance['interface']}: {state} (claimed{source}){age}"]
+    parts += [f"priority {instance['priority']}" + (f", now {priority}" if priority else "")]
+    parts += [f"VIP here: {' '.join(here)}"] if here else []
+    parts += [f"VIP not here: {' '.join(away)}"] if away else []
+    return ", ".join(parts)
+
+
+def _hand_over(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say why a planned hand-over would cost an outage, where it would."""
+    reason = document["hand_over_by_fault"]
+    return [("hand-over", f"by FAULT: {reason}")] if reason and document["vrrp"] else []
 
 
 def _checks(checks: list[dict[str, Any]]) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from sentinel.core import intent
 from sentinel.core.evidence import alive, answered, saturated, spoke
-from sentinel.core.manager import runs, unanswered
-from sentinel.core.state import CheckPolicy, CheckState, Health, Phase, Policy, State
+from sentinel.core.manager import runs
+from sentinel.core.outcomes import finished, haproxy_seen, interrupted, keepalived_seen
+from sentinel.core.state import CheckPolicy, CheckState, Health, Policy, State
 from sentinel.core.views import Absorbed, saturation_over, see
 from sentinel.model import (
     SILENT,
@@ -16,17 +18,14 @@ from sentinel.model import (
     Finished,
     HaproxyServiceSeen,
     HookSeen,
+    Interrupted,
     KeepalivedServiceSeen,
-    KillHaproxy,
     Observation,
     Observed,
+    Ordered,
     ProbeView,
     Report,
-    RestartHaproxy,
     Scope,
-    ServiceState,
-    StartKeepalived,
-    StopKeepalived,
     Tick,
     Verdict,
 )
@@ -45,7 +44,9 @@ def absorb(policy: Policy, state: State, event: Event, now_s: float) -> Absorbed
     """Return the state that knows *event*."""
     match event:
         case Tick():
-            return saturation_over(state, now_s)
+            state, reports = saturation_over(state, now_s)
+            state, more = intent.expire(state, now_s)
+            return state, reports + more
         case Observed():
             return _observed(policy, state, event, now_s)
         case CheckRemoved(check=name):
@@ -53,14 +54,16 @@ def absorb(policy: Policy, state: State, event: Event, now_s: float) -> Absorbed
             # another of the same name may ask something else, and has proved nothing yet
             proven = tuple(known for known in state.memory.proven if known != name)
             return replace(state, checks=checks, memory=replace(state.memory, proven=proven)), ()
-        case HaproxyServiceSeen(service=service, begun_s=begun_s):
-            heard_s = state.haproxy_heard_s if unanswered(service) else now_s
-            state = replace(state, haproxy=service, haproxy_seen_s=begun_s, haproxy_heard_s=heard_s)
-            return state, ()
+        case HaproxyServiceSeen():
+            return haproxy_seen(state, event, now_s), ()
         case KeepalivedServiceSeen(service=service):
-            return _keepalived_seen(state, service, now_s), ()
+            return keepalived_seen(state, service, now_s), ()
         case Finished():
-            return _finished(policy, state, event, now_s)
+            return finished(policy, state, event, now_s)
+        case Interrupted():
+            return interrupted(policy, state, now_s)
+        case Ordered(order=order):
+            return intent.obey(state, order, now_s)
         case HookSeen(age_s=age_s):
             return _hook(policy, state, age_s, now_s)
 
@@ -77,7 +80,7 @@ def _observed(policy: Policy, state: State, event: Observed, now_s: float) -> Ab
     state, reports = _count(state, known, event, now_s)
     if seen.verdict is Verdict.UNKNOWN:
         return state, reports
-    state, more = see(state, seen, now_s)
+    state, more = see(policy, state, seen, now_s)
     return state, reports + more
 
 
@@ -202,78 +205,6 @@ def _certificate(before: CheckState, check: CheckState) -> tuple[CheckState, tup
     left_days = round(view.certificate_left_s / 86400, 1)
     fields = (("check", check.last.check), ("left_days", left_days))
     return check, (Report(name="certificate.expiring", level="warning", fields=fields),)
-
-
-# --- services -------------------------------------------------------------------------------------
-
-
-def _keepalived_seen(state: State, service: ServiceState, now_s: float) -> State:
-    return replace(
-        state,
-        keepalived=service,
-        keepalived_stale=False,
-        keepalived_asked_s=None,
-        keepalived_heard_s=now_s,
-    )
-
-
-def _finished(policy: Policy, state: State, event: Finished, now_s: float) -> Absorbed:
-    """Note the outcome of an action; what follows from it is decided by the phase."""
-    reports: tuple[Report, ...] = ()
-    if not event.ok:
-        fields = (("action", type(event.action).__name__), ("reason", event.detail))
-        reports = (Report(name="action.failed", level="error", fields=fields),)
-    match event.action:
-        case StopKeepalived() | StartKeepalived() if event.action == state.keepalived_in_flight:
-            state, more = _keepalived_finished(policy, state, event.action, now_s, ok=event.ok)
-            return state, reports + more
-        case KillHaproxy() if event.action == state.in_flight:
-            more = (_killed(state, event.action),) if event.ok else ()
-            return replace(state, in_flight=None, orphans={}), reports + more
-        case RestartHaproxy() if event.action == state.in_flight:
-            return _restarted(policy, state, event, now_s), reports
-        case _:
-            return state, reports
-
-
-def _restarted(policy: Policy, state: State, event: Finished, now_s: float) -> State:
-    """From here on HAProxy has verify_s to prove itself, if it has not done so already."""
-    state = replace(state, in_flight=None)
-    if state.phase is not Phase.MENDING:
-        return state
-    failed = "" if event.ok else event.detail or "no reason was given"
-    return replace(state, verify_by_s=now_s + policy.verify_s, start_failed=failed)
-
-
-def _killed(state: State, action: KillHaproxy) -> Report:
-    orphans = all(proc in state.orphans for proc in action.procs)
-    pids = " ".join(str(proc.pid) for proc in action.procs)
-    return Report(
-        name="haproxy.orphan_killed" if orphans else "haproxy.killed",
-        level="warning",
-        fields=(("pids", pids), ("reason", action.reason)),
-    )
-
-
-def _keepalived_finished(
-    policy: Policy,
-    state: State,
-    action: StopKeepalived | StartKeepalived,
-    now_s: float,
-    *,
-    ok: bool,
-) -> Absorbed:
-    """A failed stop leaves Memory.keepalived_stopped set: it may have happened all the same."""
-    state = replace(state, keepalived_in_flight=None, keepalived_stale=True)
-    if not ok:
-        return replace(state, keepalived_retry_s=now_s + policy.backoff_max_s), ()
-    state = replace(state, keepalived_retry_s=None)
-    fields = (("reason", action.reason),)
-    if isinstance(action, StopKeepalived):
-        return state, (Report(name="keepalived.stopped", level="critical", fields=fields),)
-    memory = replace(state.memory, keepalived_stopped=False)
-    started = Report(name="keepalived.started", level="info", fields=fields)
-    return replace(state, memory=memory), (started,)
 
 
 def _hook(policy: Policy, state: State, age_s: float | None, now_s: float) -> Absorbed:

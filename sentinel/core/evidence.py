@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sentinel.core.state import CheckState, Phase, Policy, Standing, State
+from sentinel.core.state import CheckState, Policy, State
 from sentinel.model import SILENT, Code, Observation, Proc, Scope, Verdict
 
-#: A process check older than this proves nothing: the lease is left to run out.
-PROCESS_STALE_S: Final = 5.0
 #: Saturation explains silent probes this long after it was last seen: one that ends now may have
 #: begun while the queue was full, and a busy HAProxy may leave a question or two unanswered.
 SATURATION_MEMORY_S: Final = 5.0
@@ -19,6 +17,8 @@ SILENCES_MIN: Final = 3
 SILENT_APART_S: Final = 30.0
 #: A worker that is stopped for this long is hung, whoever may still be waiting for its answer.
 STUCK_ALONE_S: Final = 5.0
+#: A failure makes the holds of so long longer.
+FLAPPING_S: Final = 3600.0
 #: Answers of the kernel: it completes and refuses connects for a dead listener as for a living one.
 _KERNEL: Final = frozenset({Code.L4OK, Code.L4CON})
 #: What only HAProxy itself can have said to a probe, be it unwanted.
@@ -223,36 +223,6 @@ def lives(policy: Policy, state: State) -> bool:
     return any(check.last.code in _CONNECTED for check in checks.values())
 
 
-def failing(policy: Policy, state: State, now_s: float) -> str:
-    """Return why a living HAProxy is not worth the VIP: a check that yields is DOWN; else empty."""
-    for name, check in state.checks.items():
-        known = policy.checks.get(name)
-        if known is None or not known.yields or check.health.up:
-            continue
-        if counts(policy, state, name) and not _excused(policy, state, name, now_s):
-            return f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip()
-    waiting = waiting_for(policy, state) if state.unproven else ()
-    missing = [name for name in waiting if policy.checks[name].yields]
-    return f"{', '.join(missing)} has not answered since the start" if missing else ""
-
-
-def _excused(policy: Policy, state: State, name: str, now_s: float) -> bool:
-    """Tell whether the silence of a frontend is not HAProxy's own.
-
-    A full HAProxy lets requests wait. And one that accepts, while its runtime API answers, waits
-    for a server: sentinel chose the path of a probe that it discovered, so that a slow server alone
-    must not take the VIP off both nodes.
-    """
-    code = state.checks[name].last.code
-    if code not in SILENT:
-        return False
-    if saturated(state, now_s):
-        return True
-    apis = asked(policy, state, Scope.RUNTIME).values()
-    answers = any(api.health.up and spoke(api.last) for api in apis)
-    return policy.checks[name].discovered and code is Code.L7TOUT and answers
-
-
 # --- may it be restarted --------------------------------------------------------------------------
 
 
@@ -294,16 +264,20 @@ def backed_off(policy: Policy, state: State, now_s: float) -> bool:
     return paid(policy, state, now_s) or now_s >= state.memory.next_attempt_s
 
 
-# --- what keepalived is told ----------------------------------------------------------------------
+# --- how long is it held --------------------------------------------------------------------------
 
 
-def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
-    """Return what keepalived is told now; None (no lease) while sentinel does not know."""
-    if state.phase is Phase.LEARNING or state.process_seen_s is None:
-        return None
-    if now_s - state.process_seen_s > PROCESS_STALE_S:
-        return None
-    if state.phase is not Phase.UP:
-        return Standing(serving=False, reason=state.reason)
-    reason = failing(policy, state, now_s)
-    return Standing(serving=not reason, reason=reason or state.reason)
+def failures_lately(state: State, now_s: float) -> tuple[float, ...]:
+    """Return when HAProxy could not be mended, as long as that makes the next hold longer."""
+    return tuple(at_s for at_s in state.memory.failures if now_s - at_s < FLAPPING_S)
+
+
+def hold_s(policy: Policy, state: State) -> float:
+    """Return how long HAProxy must be healthy before the VIP may come back.
+
+    It doubles with each failure of the last hour, so that a node that flaps does so ever more
+    slowly.
+    """
+    doublings = max(0, len(state.memory.failures) - 1)
+    longest_s = max(policy.hold_s, policy.hold_max_s)
+    return min(policy.hold_s * 2.0**doublings, longest_s)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sentinel.core import manager
+from sentinel.core import intent, manager
 from sentinel.core.state import Phase, Policy, State
 from sentinel.model import Action, LookAtKeepalived, StartKeepalived, StopKeepalived
 
@@ -32,6 +32,8 @@ def climb(policy: Policy, state: State, now_s: float) -> Turn:
     """
     since_s = state.memory.failed_since_s
     if not policy.stop_keepalived or since_s is None or now_s - since_s < policy.stop_after_s:
+        return state, ()
+    if intent.paused(state):
         return state, ()
     if state.memory.keepalived_stopped and state.keepalived_retry_s is None:
         return state, ()

@@ -26,6 +26,9 @@ ORPHAN_PAUSE_S: Final = 5.0
 #: A line of the log stays readable: so many failing checks are named in it.
 WORDS_MAX: Final = 8
 
+#: So many failures are remembered: each doubles the hold, and it has an end.
+FAILURES_MAX: Final = 20
+
 Turn = tuple[State, tuple[Action, ...]]
 
 
@@ -207,6 +210,9 @@ def fail(state: State, reason: str, now_s: float) -> Turn:
     """
     since_s = state.memory.failed_since_s
     memory = replace(state.memory, failed_since_s=now_s if since_s is None else since_s)
+    if since_s is None:
+        recent = evidence.failures_lately(state, now_s)
+        memory = replace(memory, failures=(*recent, now_s)[-FAILURES_MAX:])
     report = Report(name="haproxy.failed", level="critical", fields=last_words(state, reason))
     reports = () if reason == state.failure else (report,)
     state = replace(state, memory=memory, failure=reason)
@@ -216,8 +222,7 @@ def fail(state: State, reason: str, now_s: float) -> Turn:
 
 
 def stand_down(state: State, reason: str, now_s: float) -> Turn:
-    """Leave HAProxy to the administrator who stopped it."""
-    reason = f"stopped by an administrator: {reason}"
+    """Leave HAProxy to the administrator who stopped it, or who paused sentinel."""
     report = Report(name="haproxy.stopped", level="warning", fields=(("reason", reason),))
     return enter(state, Phase.MAINT, reason, now_s), (report,)
 
@@ -232,7 +237,7 @@ def kill_orphans(state: State, now_s: float) -> Turn:
     listeners change hands.
     """
     killed_s, seen_s = state.orphans_killed_s, state.listeners_seen_s
-    if state.in_flight is not None:
+    if state.in_flight is not None or state.memory.intent.paused:
         return state, ()
     if killed_s is not None and now_s - killed_s < ORPHAN_PAUSE_S:
         return state, ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from sentinel.core import evidence, keepalived, manager, moves
+from sentinel.core import evidence, fence, intent, keepalived, manager, moves, standing
 from sentinel.core.moves import Turn
 from sentinel.core.state import Phase, Policy, State
 from sentinel.model import Action, Report, StartKeepalived
@@ -20,8 +20,9 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
     """Take the step that the present phase asks for, and what is due in any of them."""
     state, actions = _in_phase(policy, state, now_s)
     state, kills = moves.kill_orphans(state, now_s)
+    state, fences = fence.decide(policy, state, now_s)
     state, looks = keepalived.look(state, now_s)
-    return state, (*actions, *kills, *looks)
+    return state, (*actions, *kills, *fences, *looks)
 
 
 def _in_phase(policy: Policy, state: State, now_s: float) -> Turn:
@@ -74,7 +75,8 @@ def _up(policy: Policy, state: State, now_s: float) -> Turn:
     looks: tuple[Action, ...] = ()
     if manager.outdated(state):
         state, looks = manager.look_again(state, now_s, manager.LOOK_SLOWLY_S)
-    if not memory.keepalived_stopped or evidence.failing(policy, state, now_s):
+    kept = intent.paused(state) or standing.failing(policy, state, now_s)
+    if not memory.keepalived_stopped or kept:
         return state, (*reports, *looks)
     start = StartKeepalived(reason="HAProxy is healthy again")
     state, actions = keepalived.act(state, start, now_s)
@@ -99,7 +101,7 @@ def _hung(policy: Policy, state: State, now_s: float) -> Turn:
         return moves.recover(state, "HAProxy answers again", now_s)
     if state.killed_s is not None:
         return moves.fail(state, "a hung worker cannot be killed", now_s)
-    if not evidence.hang_confirmed(policy, state, now_s):
+    if not evidence.hang_confirmed(policy, state, now_s) or intent.paused(state):
         return state, ()
     refusal = evidence.why_not_restart(policy, state, now_s)
     if refusal:
@@ -122,7 +124,7 @@ def _dead(policy: Policy, state: State, now_s: float) -> Turn:
         soon = evidence.backed_off(policy, state, now_s)
         every_s = manager.LOOK_EVERY_S if soon else manager.LOOK_SLOWLY_S
         return manager.look_again(state, now_s, every_s)
-    purpose = manager.stopped_on_purpose(state, now_s)
+    purpose = _left_alone(state, now_s)
     if purpose:
         return moves.stand_down(state, purpose, now_s)
     if manager.somebody_acts(state) and waited_s < manager.JOB_MAX_S:
@@ -138,6 +140,12 @@ def _dead(policy: Policy, state: State, now_s: float) -> Turn:
     if not evidence.backed_off(policy, state, now_s):
         return state, ()
     return moves.restart(policy, state, now_s)
+
+
+def _left_alone(state: State, now_s: float) -> str:
+    """Return why a dead HAProxy is not to be started; empty when it may be."""
+    purpose = manager.stopped_on_purpose(state, now_s)
+    return f"stopped by an administrator: {purpose}" if purpose else intent.paused(state)
 
 
 def _back(policy: Policy, state: State, now_s: float) -> Turn | None:
@@ -178,7 +186,7 @@ def _failed(policy: Policy, state: State, now_s: float) -> Turn:
     state, escalation = keepalived.climb(policy, state, now_s)
     if escalation or state.in_flight is not None:
         return state, escalation
-    purpose = manager.stopped_on_purpose(state, now_s)
+    purpose = "" if hung else _left_alone(state, now_s)
     if purpose:
         return moves.stand_down(state, purpose, now_s)
     refused = evidence.why_not_restart(policy, state, now_s)
@@ -198,12 +206,13 @@ def _holding(policy: Policy, state: State, now_s: float) -> Turn:
     if fault is not None:
         return fault
     state, reports = _proved_late(policy, state, now_s)
-    if evidence.failing(policy, state, now_s):
+    if standing.failing(policy, state, now_s):
         return replace(state, healthy_since_s=now_s), reports
-    if now_s - state.healthy_since_s < policy.hold_s:
+    hold_s = evidence.hold_s(policy, state)
+    if now_s - state.healthy_since_s < hold_s:
         return state, reports
     state = replace(state, memory=replace(state.memory, failed_since_s=None), failure="")
-    reason = f"HAProxy has been healthy for {policy.hold_s:g} s"
+    reason = f"HAProxy has been healthy for {hold_s:g} s"
     healthy = Report(name="haproxy.healthy", level="info", fields=(("reason", reason),))
     return moves.enter(state, Phase.UP, reason, now_s), (*reports, healthy)
 
@@ -213,7 +222,7 @@ def _maint(policy: Policy, state: State, now_s: float) -> Turn:
         return moves.await_proof(policy, state, "HAProxy has been started", now_s)
     if not manager.fresh_look(state, now_s):
         return manager.look_again(state, now_s, manager.LOOK_SLOWLY_S)
-    if manager.stopped_on_purpose(state, now_s) or manager.somebody_acts(state):
+    if _left_alone(state, now_s) or manager.somebody_acts(state):
         return manager.look_again(state, now_s, manager.LOOK_SLOWLY_S)
     active = state.haproxy.active if state.haproxy is not None else "unknown"
     state = moves.enter(state, Phase.DEAD, f"unit is {active}", now_s)

@@ -16,6 +16,7 @@ from sentinel.model import (
     ConfigurationView,
     Instance,
     Observation,
+    PeerView,
     PoolView,
     Proc,
     RuntimeView,
@@ -23,6 +24,7 @@ from sentinel.model import (
     ServiceState,
     Verdict,
 )
+from sentinel.vrrp import VrrpView
 
 
 class Phase(Enum):
@@ -67,6 +69,13 @@ class Policy:
     stop_keepalived: bool = True
     stop_after_s: float = 3.0
     hold_s: float = 10.0
+    hold_max_s: float = 300.0
+    keepalived_budget: int = 3
+    fence: bool = True
+    priority_file: str = ""  # keepalived's weighted track file, empty: none is written
+    degrade: bool = True
+    peer: bool = False  # the other node's sentinel is asked
+    stay_on_crash: bool = False  # the VIP stays here during the first start after a death
     call_within_s: float = 10.0
 
 
@@ -140,6 +149,21 @@ class CheckState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What an administrator wants of this node until *until_s* (None: until it is taken back).
+
+    *paused*: sentinel mends nothing. *stepped_down*: the other node is to hold the VIP.
+    """
+
+    paused: bool = False
+    stepped_down: bool = False
+    since_s: float = 0.0
+    until_s: float | None = None
+    reason: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What outlives a restart of sentinel, but not a reboot (times are CLOCK_BOOTTIME)."""
 
@@ -149,6 +173,18 @@ class Memory:
     failed_since_s: float | None = None
     keepalived_stopped: bool = False
     proven: tuple[str, ...] = ()
+    failures: tuple[float, ...] = ()  # when HAProxy could not be mended, for the length of the hold
+    keepalived_starts: tuple[float, ...] = ()  # of one that had died
+    intent: Intent = field(default_factory=Intent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The share of servers that is down, in percent: seen now and since when, and believed."""
+
+    seen_pct: int = 0
+    since_s: float = 0.0
+    believed_pct: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +207,22 @@ class State:
     orphans: Mapping[Proc, float] = field(default_factory=dict)  # seen on our listeners, since when
     orphans_killed_s: float | None = None
     listeners_seen_s: float = -1.0
+    ports: tuple[int, ...] = ()  # TCP ports that the worker listens on
     checks: Mapping[str, CheckState] = field(default_factory=dict)
     configuration: ConfigurationView | None = None
     runtime: RuntimeView | None = None
     saturated_s: float | None = None
     pools: tuple[PoolView, ...] = ()
+    lost: Lost = field(default_factory=Lost)
+
+    # VRRP as the checks see it
+    vrrp: VrrpView | None = None
+    peer: PeerView | None = None
+    peer_heard_s: float = -1.0
+    keepalived_lived: bool = False  # it has been seen alive
+    keepalived_dead_s: float | None = None  # no process of it is left since
+    keepalived_death_told: bool = False
+    fence_again_s: float = 0.0  # its VIPs were removed: not again before
 
     # the service manager's opinion, and when it was last asked
     haproxy: ServiceState | None = None
@@ -190,6 +237,7 @@ class State:
     # what is under way: at most one action on each of the two services
     in_flight: Action | None = None
     keepalived_in_flight: Action | None = None
+    fencing: Action | None = None
     keepalived_retry_s: float | None = None  # an action on keepalived failed: when to try again
 
     # the present outage
@@ -206,7 +254,12 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What keepalived is told: whether this node may hold the VIP, and why."""
+    """What keepalived is told: whether this node may hold the VIP, and why.
+
+    *lowered* is what its priority is lowered by, so that a peer that is better takes the VIP while
+    this node goes on serving.
+    """
 
     serving: bool
     reason: str
+    lowered: int = 0

@@ -5,22 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sentinel.core.evidence import alive, saturated
-from sentinel.core.state import State
+from sentinel.core.standing import lose
+from sentinel.core.state import Policy, State
 from sentinel.model import (
     ConfigurationView,
     Instance,
     ListenersView,
     Observation,
+    PeerView,
     Proc,
     ProcessView,
     Report,
     RuntimeView,
 )
+from sentinel.vrrp import InstanceView, VrrpView
 
 Absorbed = tuple[State, tuple[Report, ...]]
 
 
-def see(state: State, seen: Observation, now_s: float) -> Absorbed:
+def see(policy: Policy, state: State, seen: Observation, now_s: float) -> Absorbed:
     """Return the state that knows what *seen* shows."""
     match seen.view:
         case ProcessView():
@@ -32,7 +35,11 @@ def see(state: State, seen: Observation, now_s: float) -> Absorbed:
         case ConfigurationView():
             return _configuration(state, seen.view)
         case tuple():
-            return replace(state, pools=seen.view), ()
+            return lose(policy, state, seen.view, now_s), ()
+        case VrrpView():
+            return _vrrp(state, seen.view)
+        case PeerView():
+            return replace(state, peer=seen.view, peer_heard_s=now_s), ()
         case _:
             return state, ()
 
@@ -87,7 +94,8 @@ def _listeners(state: State, view: ListenersView, now_s: float) -> State:
     holders = {listener.holder for listener in view.foreign}
     stuck = tuple(proc for proc in old if proc in holders and proc in state.stuck)
     orphans = {proc: state.orphans.get(proc, now_s) for proc in (*view.orphans, *stuck)}
-    return replace(state, orphans=orphans, listeners_seen_s=now_s)
+    ports = tuple(sorted({listener.port for listener in view.listeners if listener.port}))
+    return replace(state, orphans=orphans, listeners_seen_s=now_s, ports=ports)
 
 
 def _runtime(state: State, view: RuntimeView, now_s: float) -> Absorbed:
@@ -120,3 +128,23 @@ def _configuration(state: State, view: ConfigurationView) -> Absorbed:
         fields=(("reason", view.error), ("files", " ".join(view.files))),
     )
     return state, (report,)
+
+
+def _vrrp(state: State, view: VrrpView) -> Absorbed:
+    """Report every change of what keepalived claims, and every VIP that comes or goes."""
+    before = {seen.instance.name: seen for seen in state.vrrp.instances} if state.vrrp else {}
+    reports: list[Report] = []
+    for seen in view.instances:
+        known = before.get(seen.instance.name, InstanceView(instance=seen.instance))
+        was, now = (str(view.claim.state) if view.claim else "" for view in (known, seen))
+        if now not in {"", was}:
+            reports.append(_instance_report("vrrp.changed", seen, ("from", was), ("to", now)))
+        arrived = [vip for vip in seen.present if vip not in known.present]
+        gone = [vip for vip in known.present if vip not in seen.present]
+        reports += [_instance_report("vip.arrived", seen, ("vip", str(vip))) for vip in arrived]
+        reports += [_instance_report("vip.left", seen, ("vip", str(vip))) for vip in gone]
+    return replace(state, vrrp=view), tuple(reports)
+
+
+def _instance_report(name: str, seen: InstanceView, *fields: tuple[str, str]) -> Report:
+    return Report(name=name, level="info", fields=(("instance", seen.instance.name), *fields))

@@ -2,9 +2,10 @@
 
 - The lease, ``OK <deadline>`` or ``FAIL <deadline>``: the deadline is in hundredths of a second of
   CLOCK_BOOTTIME, the clock of /proc/uptime, which neither steps nor sleeps.
-- The track file, ``0`` or ``1``: keepalived's weightless track_file, watched by inotify. It is
-  written only when its content is not what it should be, so that keepalived is not woken for
-  nothing.
+- The track file, ``0`` or ``1``: keepalived's weightless track_file, watched by inotify.
+- The priority file, ``0`` down to ``-253``: a track_file of weight 1, which is added to the
+  priority. Both are written only when their content is not what it should be, so that keepalived is
+  not woken for nothing.
 
 The rules of this file: a file is replaced by rename(2), so that no reader sees half of it, and is
 readable for everyone whatever the umask. Nothing is synced: both files live on a tmpfs and mean
@@ -49,23 +50,31 @@ class Lease:
 class Claim:
     """Writes this node's claim on the VIP, and reads when keepalived's hook last asked for it."""
 
-    def __init__(self, hook: Hook) -> None:
+    def __init__(self, hook: Hook, priority_file: str) -> None:
         self.error = ""
         self.errors = 0
         self._hook: Final = hook
+        self._priority_file: Final = priority_file
         self._called_s: float | None = None
 
-    def write(self, *, serving: bool, now_s: float) -> None:
-        """Say OK or FAIL until ``hook.lease_s`` after *now_s* (CLOCK_BOOTTIME)."""
+    def write(self, *, serving: bool, lowered: int = 0, now_s: float) -> None:
+        """Say OK or FAIL until ``hook.lease_s`` after *now_s* (CLOCK_BOOTTIME).
+
+        *lowered* is what the priority is lowered by.
+        """
         deadline_cs = math.floor((now_s + self._hook.lease_s) * 100)
         lease = Lease(serving=serving, deadline_cs=deadline_cs).line.encode()
-        track = b"0\n" if serving else b"1\n"
+        tracks = {
+            self._hook.track_file: b"0\n" if serving else b"1\n",
+            self._priority_file: f"{-lowered}\n".encode(),
+        }
         failures = []
-        try:
-            if _read(self._hook.track_file) != track:
-                _replace(self._hook.track_file, track)
-        except OSError as error:
-            failures.append(_in_words(self._hook.track_file, error))
+        for path, content in tracks.items():
+            try:
+                if _read(path) != content:
+                    _replace(path, content)
+            except OSError as error:
+                failures.append(_in_words(path, error))
         try:
             _replace(self._hook.lease_file, lease)
         except OSError as error:

@@ -172,7 +172,7 @@ class Draft:
 def _advert_int_s(advert_int_s: float, version: int) -> float:
     """Round as the protocol's version can say it: whole seconds, or hundredths up to 40.95."""
     if version == _V2:
-        return max(1.0, math.floor(advert_int_s + 0.5))
+        return float(max(1, math.floor(advert_int_s + 0.5)))
     # in microseconds, as whole numbers: 0.125 s must round as keepalived rounds it
     hundredths = (round(advert_int_s * 1_000_000) + 5_000) // 10_000
     return min(_ADVERT_V3_MAX_S, max(1, hundredths) / 100)

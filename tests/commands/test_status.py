@@ -22,7 +22,7 @@ from documents import AROUND, HEALTHY, NOW_S, document, down
 from privileges import IS_ROOT, as_nobody
 from servers import Connection, serving
 
-from sentinel.commands import status
+from sentinel.commands import client, status
 from sentinel.core import Memory, Phase
 from sentinel.model import ConfigurationView, Instance, PoolView, Proc, ServerView, ServiceState
 
@@ -206,7 +206,7 @@ def test_not_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path = str(tmp_path / "sock")
     for _ in range(2):
         code, said = fails(path, capsys)
-        assert code == status.NOT_RUNNING
+        assert code == client.NOT_RUNNING
         assert "systemctl start sentinel" in said
         with socket.socket(socket.AF_UNIX) as left_behind, contextlib.suppress(OSError):
             left_behind.bind(path)
@@ -222,7 +222,7 @@ def test_not_permitted(capsys: pytest.CaptureFixture[str]) -> None:
             Path(path).chmod(0o600)
             with as_nobody():
                 code, said = fails(path, capsys)
-            assert code == status.UNKNOWN
+            assert code == client.UNKNOWN
             assert "status.group" in said
 
 
@@ -255,7 +255,7 @@ def test_garbage(
     """Whoever answers, it is not sentinel, or not whole: exit 4."""
     with serving(behaviour, path=tmp_path / "sock") as path:
         code, said = fails(path, capsys)
-    assert code == status.UNKNOWN
+    assert code == client.UNKNOWN
     assert path in said
 
 
@@ -264,10 +264,10 @@ def test_a_hung_daemon(tmp_path: Path, behaviour: Callable[[Connection], None]) 
     """Silent, or a byte at a time: the answer has a deadline as a whole."""
     with (
         serving(behaviour, path=tmp_path / "sock") as path,
-        pytest.raises(status.NoAnswerError, match="may be hung") as refused,
+        pytest.raises(client.NoAnswerError, match="may be hung") as refused,
     ):
-        status.ask(path, timeout_s=0.2)
-    assert refused.value.exit_code == status.UNKNOWN
+        client.ask(path, timeout_s=0.2)
+    assert refused.value.exit_code == client.UNKNOWN
 
 
 def test_another_version_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +276,7 @@ def test_another_version_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[s
     del old["lease"]
     with serving(saying(old), path=tmp_path / "sock") as path:
         code, said = fails(path, capsys)
-        assert code == status.UNKNOWN
+        assert code == client.UNKNOWN
         assert "sentinel 0.0.1 is running" in said
         assert sentinel("--socket", path, "--json") == 0
 

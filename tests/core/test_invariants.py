@@ -14,6 +14,7 @@ import pytest
 from simulator import ALL, BENIGN, Agenda, Fault, Node, heal
 
 from sentinel.core import Phase, Policy, State, evidence, manager, moves
+from sentinel.core.standing import failing, standing
 from sentinel.model import (
     Action,
     KillHaproxy,
@@ -73,7 +74,7 @@ class Watcher:
 
     def _judge_lease(self, node: Node, after: State, now_s: float) -> None:
         """The lease never says OK while HAProxy is known dead, nor long while it is deaf."""
-        verdict = evidence.standing(node.shell.policy, after, now_s)
+        verdict = standing(node.shell.policy, after, now_s)
         serving = verdict is not None and verdict.serving
         if serving:
             assert evidence.alive(after)
@@ -115,7 +116,7 @@ class Watcher:
             case StartKeepalived():
                 assert self.rungs, "never stopped by us"
                 assert after.phase is Phase.UP
-                assert not evidence.failing(node.shell.policy, after, now_s)
+                assert not failing(node.shell.policy, after, now_s)
                 self._judge_rung(action, node.shell.life, now_s)
             case LookAtHaproxy():
                 self.looks = [at_s for at_s in self.looks if now_s - at_s < 1.0] + [now_s]

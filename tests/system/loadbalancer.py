@@ -28,7 +28,7 @@ from system.shipped import (
     haproxy_cfg,
 )
 
-from sentinel.commands.status import NoAnswerError, ask
+from sentinel.commands.client import NoAnswerError, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

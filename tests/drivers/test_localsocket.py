@@ -1,4 +1,4 @@
-"""The status socket: who may ask, what is answered, and that nobody can hold sentinel up."""
+"""The local sockets: who may ask, what is answered, and that nobody can hold sentinel up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from privileges import IS_ROOT, as_nobody
 
-from sentinel.drivers.statussocket import CLIENTS_MAX, WRITE_TIMEOUT_S, StatusSocket
+from sentinel.drivers.localsocket import CLIENTS_MAX, WRITE_TIMEOUT_S, LocalSocket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -26,10 +26,10 @@ LONG = "x" * 4_000_000
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[StatusSocket]:
+async def served(tmp_path: Path) -> AsyncIterator[LocalSocket]:
     """Give an open socket that answers ``{}``."""
-    status = StatusSocket(tmp_path / "status.sock", "")
-    await status.open(lambda: "{}")
+    status = LocalSocket(tmp_path / "status.sock", "")
+    await status.open(lambda _line: "{}")
     yield status
     status.close()
 
@@ -58,7 +58,7 @@ async def ask(path: Path) -> bytes:
         await writer.wait_closed()
 
 
-async def test_whoever_connects_is_told_once(served: StatusSocket) -> None:
+async def test_whoever_connects_is_told_once(served: LocalSocket) -> None:
     """One line, then the end; nothing has to be said first."""
     assert served.error == ""
     assert await asyncio.gather(*(ask(served.path) for _ in range(CLIENTS_MAX))) == [b"{}\n"] * 8
@@ -67,26 +67,26 @@ async def test_whoever_connects_is_told_once(served: StatusSocket) -> None:
 async def test_every_answer_is_made_when_it_is_asked_for(tmp_path: Path) -> None:
     """Nobody gets an old one."""
     count = iter(range(10))
-    status = StatusSocket(tmp_path / "status.sock", "")
-    await status.open(lambda: str(next(count)))
+    status = LocalSocket(tmp_path / "status.sock", "")
+    await status.open(lambda _line: str(next(count)))
     try:
         assert [await ask(status.path) for _ in range(3)] == [b"0\n", b"1\n", b"2\n"]
     finally:
         status.close()
 
 
-async def test_another_document_is_given_without_a_gap(served: StatusSocket) -> None:
+async def test_another_document_is_given_without_a_gap(served: LocalSocket) -> None:
     """A reload brings another one; the socket stays where it is."""
     inode = served.path.stat().st_ino
-    await served.open(lambda: "[]")
+    await served.open(lambda _line: "[]")
     assert await ask(served.path) == b"[]\n"
     assert served.path.stat().st_ino == inode
 
 
 async def test_a_long_answer_arrives_whole(tmp_path: Path) -> None:
     """A thousand servers do not fit the kernel's buffer."""
-    status = StatusSocket(tmp_path / "status.sock", "")
-    await status.open(lambda: LONG)
+    status = LocalSocket(tmp_path / "status.sock", "")
+    await status.open(lambda _line: LONG)
     try:
         assert len(await ask(status.path)) == len(LONG) + 1
     finally:
@@ -95,8 +95,8 @@ async def test_a_long_answer_arrives_whole(tmp_path: Path) -> None:
 
 async def test_who_does_not_read_is_dropped(tmp_path: Path) -> None:
     """At a deadline; until then the places are taken, and others are turned away at once."""
-    status = StatusSocket(tmp_path / "status.sock", "")
-    await status.open(lambda: LONG)
+    status = LocalSocket(tmp_path / "status.sock", "")
+    await status.open(lambda _line: LONG)
     clients = []
     try:
         for _ in range(CLIENTS_MAX):
@@ -122,7 +122,7 @@ async def served_again(path: Path, document: str) -> None:
             answer = await ask(path)
 
 
-async def test_who_goes_away_is_forgotten(served: StatusSocket) -> None:
+async def test_who_goes_away_is_forgotten(served: LocalSocket) -> None:
     """A client that closes at once, a hundred times over, takes nobody's place."""
     for _ in range(100):
         with closing(socket.socket(socket.AF_UNIX)) as client:
@@ -132,7 +132,7 @@ async def test_who_goes_away_is_forgotten(served: StatusSocket) -> None:
         await served_again(served.path, "{}")
 
 
-async def test_only_root_may_ask_by_default(served: StatusSocket) -> None:
+async def test_only_root_may_ask_by_default(served: LocalSocket) -> None:
     """No moment at which it is open for others: it is bound under another name first."""
     assert stat.S_IMODE(served.path.stat().st_mode) == 0o600
     assert names_in(served.path.parent) == ["status.sock"]
@@ -142,8 +142,8 @@ async def test_only_root_may_ask_by_default(served: StatusSocket) -> None:
 @pytest.mark.parametrize(("group", "error"), [("nogroup", 0), ("daemon", errno.EACCES)])
 async def test_a_group_may_ask(open_folder: Path, group: str, error: int) -> None:
     """Its members, and nobody else."""
-    status = StatusSocket(open_folder / "status.sock", group)
-    await status.open(lambda: "{}")
+    status = LocalSocket(open_folder / "status.sock", group)
+    await status.open(lambda _line: "{}")
     try:
         found = status.path.stat()
         assert stat.S_IMODE(found.st_mode) == 0o660
@@ -166,8 +166,8 @@ async def test_what_cannot_be_opened_is_told(
     tmp_path: Path, path: str, group: str, words: str
 ) -> None:
     """The daemon goes on without it and says why; closing it is no error."""
-    status = StatusSocket(tmp_path / path, group)
-    await status.open(lambda: "{}")
+    status = LocalSocket(tmp_path / path, group)
+    await status.open(lambda _line: "{}")
     assert words in status.error
     status.close()
     assert not (tmp_path / ".status.sock.new").exists()
@@ -178,8 +178,8 @@ async def test_what_a_killed_one_left_is_replaced(tmp_path: Path) -> None:
     for name in ("status.sock", ".status.sock.new"):
         with closing(socket.socket(socket.AF_UNIX)) as left:
             left.bind(os.fspath(tmp_path / name))
-    status = StatusSocket(tmp_path / "status.sock", "")
-    await status.open(lambda: "{}")
+    status = LocalSocket(tmp_path / "status.sock", "")
+    await status.open(lambda _line: "{}")
     try:
         assert status.error == ""
         assert await ask(status.path) == b"{}\n"
@@ -188,27 +188,64 @@ async def test_what_a_killed_one_left_is_replaced(tmp_path: Path) -> None:
     assert names_in(tmp_path) == []
 
 
-async def test_one_that_listens_is_not_replaced(served: StatusSocket) -> None:
+async def test_one_that_listens_is_not_replaced(served: LocalSocket) -> None:
     """Whoever acts must stay visible; a later attempt may succeed."""
-    second = StatusSocket(served.path, "")
-    await second.open(lambda: "[]")
+    second = LocalSocket(served.path, "")
+    await second.open(lambda _line: "[]")
     assert "another process listens on it" in second.error
     second.close()
     assert await ask(served.path) == b"{}\n"
     served.close()
-    await second.open(lambda: "[]")
+    await second.open(lambda _line: "[]")
     assert second.error == ""
     assert await ask(served.path) == b"[]\n"
     second.close()
 
 
-async def test_a_successors_socket_is_left_alone(served: StatusSocket) -> None:
+async def test_a_successors_socket_is_left_alone(served: LocalSocket) -> None:
     """Removed by hand and opened by another: it is not ours to remove."""
     served.path.unlink()
-    second = StatusSocket(served.path, "")
-    await second.open(lambda: "[]")
+    second = LocalSocket(served.path, "")
+    await second.open(lambda _line: "[]")
     try:
         served.close()
         assert await ask(second.path) == b"[]\n"
     finally:
         second.close()
+
+
+async def test_an_order_is_heard_before_it_is_answered(tmp_path: Path) -> None:
+    """A socket that hears answers the one line it was given."""
+    control = LocalSocket(tmp_path / "control.sock", "", hears=True)
+    await control.open(lambda line: line.upper().strip())
+    reader, writer = await asyncio.open_unix_connection(control.path)
+    writer.write(b"pau")
+    await writer.drain()
+    writer.write(b"se\n")
+    assert await reader.read() == b"PAUSE\n"
+    writer.close()
+    await writer.wait_closed()
+    control.close()
+
+
+@pytest.mark.parametrize("line", [b"no end", b"x" * 100_000 + b"\n", b"\xff\xfe\n"])
+async def test_what_is_no_line_is_not_answered(tmp_path: Path, line: bytes) -> None:
+    """A client that ends early, writes on and on, or writes no text, is hung up on."""
+    heard: list[str] = []
+    control = LocalSocket(tmp_path / "control.sock", "", hears=True)
+
+    def answer(line: str) -> str:
+        heard.append(line)
+        return "{}"
+
+    await control.open(answer)
+    reader, writer = await asyncio.open_unix_connection(control.path)
+    with suppress(ConnectionError):
+        writer.write(line)
+        writer.write_eof()
+        assert await reader.read() == b""
+    assert heard == []
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    control.close()

@@ -1,8 +1,9 @@
-"""The status socket: whoever may connect is told everything once, as one JSON document.
+"""The two Unix sockets that sentinel answers on: one tells everything, one takes orders.
 
-Who may connect is the file system's business: the socket is root's, or readable by one group. A
-client that does not read is dropped at a deadline, and only a few are served at once, so that no
-one can hold sentinel up by asking.
+Whoever connects to a *status* socket is told one JSON document. To a *control* socket he writes one
+line first, and is answered with one. Who may connect is the file system's business: a socket is
+root's, or one group's as well. A client that does not read or write is dropped at a deadline, and
+only a few are served at once, so that no one can hold sentinel up by asking.
 """
 
 from __future__ import annotations
@@ -19,27 +20,34 @@ from typing import Final
 
 CLIENTS_MAX: Final = 8
 WRITE_TIMEOUT_S: Final = 2.0
+LINE_BYTES_MAX: Final = 4096
+#: A client that ends before its line does, writes on and on, or not in UTF-8.
+_NO_LINE: Final = (asyncio.IncompleteReadError, asyncio.LimitOverrunError, UnicodeDecodeError)
 
 
-class StatusSocket:
-    """One Unix socket; *error* says why it does not listen, empty while it does."""
+class LocalSocket:
+    """One Unix socket; *error* says why it does not listen, empty while it does.
 
-    def __init__(self, path: Path, group: str) -> None:
+    One that *hears* reads a line of each client before it answers.
+    """
+
+    def __init__(self, path: Path, group: str, *, hears: bool = False) -> None:
         self.path = path
         self.error = ""
         self._group = group
+        self._hears = hears
         self._clients = 0
-        self._document: Callable[[], str] = str
+        self._answer: Callable[[str], str] = str
         self._server: asyncio.Server | None = None
         self._inode = 0
 
-    async def open(self, document: Callable[[], str]) -> None:
-        """Give ``document()`` to whoever connects from now on; never raises for the world.
+    async def open(self, answer: Callable[[str], str]) -> None:
+        """Give ``answer(line)`` to whoever connects from now on; never raises for the world.
 
         Replaces what a killed predecessor left behind, but nothing that somebody listens on: a dry
         run, or another sentinel with another run_dir, must not make the one that acts invisible.
         """
-        self._document = document
+        self._answer = answer
         if self._server is not None:
             return
         try:
@@ -47,10 +55,12 @@ class StatusSocket:
                 raise FileExistsError(errno.EADDRINUSE, "another process listens on it")
             listener = self._bind()
         except (OSError, KeyError) as error:
-            self.error = f"status socket {self.path}: {_in_words(error)}"
+            self.error = f"socket {self.path}: {_in_words(error)}"
             return
         self.error = ""
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
+        self._server = await asyncio.start_unix_server(
+            self._serve, sock=listener, limit=LINE_BYTES_MAX
+        )
 
     def close(self) -> None:
         """Stop listening and remove the socket, unless another one is there by now."""
@@ -86,18 +96,19 @@ class StatusSocket:
         listener.settimeout(0)
         return listener
 
-    async def _serve(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._clients >= CLIENTS_MAX:
             writer.transport.abort()
             return
         self._clients += 1
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                writer.write(self._document().encode() + b"\n")
+                line = (await reader.readuntil()).decode() if self._hears else ""
+                writer.write(self._answer(line).encode() + b"\n")
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
-        except (TimeoutError, ConnectionError):
+        except (TimeoutError, ConnectionError, *_NO_LINE):
             writer.transport.abort()
         finally:
             self._clients -= 1

@@ -1,0 +1,145 @@
+"""What ``pause``, ``stepdown`` and ``resume`` share: giving an order, and awaiting its effect."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import socket
+import sys
+import time
+from typing import Any, Final
+
+from sentinel import orders
+from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
+from sentinel.commands.client import NoAnswerError, ask, tell
+from sentinel.configfile.duration import read_duration
+from sentinel.configfile.problems import RefusedError
+from sentinel.model import Order, Verb
+
+POLL_S: Final = 0.02
+CONNECT_TIMEOUT_S: Final = 0.25
+
+
+def add_order_parser(
+    subparsers: Subparsers, name: str, summary: str, description: str | None
+) -> argparse.ArgumentParser:
+    """Declare a subcommand that gives an order."""
+    parser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if name != "resume":
+        parser.add_argument("--for", dest="for_s", type=_duration, metavar="TIME", help="30m, 2h")
+        parser.add_argument("--reason", default="", help="shown in status and logs")
+        parser.add_argument(
+            "--wait", type=_duration, default=15.0, metavar="TIME", help="for the VIP (15s)"
+        )
+    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="(%(default)s)")
+    return parser
+
+
+def give(args: argparse.Namespace, verb: Verb, done: str) -> int:
+    """Give the order, and say what holds now."""
+    try:
+        tell(configuration(verb, args.config).control_socket, orders.write(_order(args, verb)))
+    except NoAnswerError as error:
+        print(f"sentinel {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    print(done)
+    return 0
+
+
+def hand_over(args: argparse.Namespace, verb: Verb) -> int:
+    """Give the order, and wait until no VIP is here and each answers from elsewhere."""
+    config = configuration(verb, args.config)
+    began_s = time.monotonic()
+    try:
+        before = ask(config.status.socket)
+        held = vips(before, present=True)
+        tell(config.control_socket, orders.write(_order(args, verb)))
+        if not held:
+            print("this node holds no VIP, and takes none until sentinel resume")
+            return 0
+        gone_s, answer_s = _wait(config.status.socket, before, held, began_s + args.wait)
+    except NoAnswerError as error:
+        print(f"sentinel {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    if answer_s is None:
+        print(_stuck(config.status.socket, held, gone=gone_s is not None), file=sys.stderr)
+        return 1
+    took_ms = round((answer_s - began_s) * 1000)
+    print(f"{', '.join(held)} is served by another node, {took_ms} ms after the order")
+    return 0
+
+
+def vips(document: dict[str, Any], *, present: bool) -> list[str]:
+    """Return the VIPs that are on this node, or are not."""
+    return [
+        vip["address"]
+        for instance in document["vrrp"]
+        for vip in instance["vips"]
+        if vip["present"] is present
+    ]
+
+
+def _wait(
+    path: str, document: dict[str, Any], held: list[str], until_s: float
+) -> tuple[float | None, float | None]:
+    """Return when the VIPs had gone and when each answered; None for what did not happen."""
+    ports = document["haproxy"]["ports"]
+    gone_s = None
+    while time.monotonic() < until_s:
+        if gone_s is None:
+            if not set(held) & set(vips(ask(path), present=True)):
+                gone_s = time.monotonic()
+        elif not ports or all(_answers(address, ports[0]) for address in held):
+            return gone_s, time.monotonic()
+        time.sleep(POLL_S)
+    return gone_s, None
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _stuck(path: str, held: list[str], *, gone: bool) -> str:
+    words = ", ".join(held)
+    if gone:
+        return f"{words} has left this node, but answers nowhere: look at the other node"
+    try:
+        reason = ask(path)["hand_over_by_fault"]
+    except NoAnswerError:
+        reason = ""
+    cure = f" ({reason})" if reason else ": is another node there to take it?"
+    return f"{words} is still here{cure}; the order stands: sentinel resume takes it back"
+
+
+def _order(args: argparse.Namespace, verb: Verb) -> Order:
+    return Order(
+        verb=verb,
+        for_s=getattr(args, "for_s", None),
+        reason=getattr(args, "reason", ""),
+        by=os.environ.get("SUDO_USER") or _user(),
+        drain=getattr(args, "drain", False),
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _duration(text: str) -> float:
+    try:
+        return read_duration(text)
+    except RefusedError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

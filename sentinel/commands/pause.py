@@ -1,0 +1,29 @@
+"""``sentinel pause``: mend nothing until ``sentinel resume``, or for a time.
+
+While it is paused sentinel restarts and kills nothing and leaves keepalived alone; it goes on
+looking, and keepalived is still told the truth: a HAProxy that dies meanwhile loses the VIP. With
+--drain the VIP is handed to the other node first. A pause outlives a restart of sentinel, and ends
+with a reboot.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from sentinel.commands import Subparsers
+from sentinel.commands.orders import add_order_parser, give, hand_over
+from sentinel.model import Verb
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand."""
+    parser = add_order_parser(subparsers, "pause", "mend nothing for a time", __doc__)
+    parser.add_argument("--drain", action="store_true", help="hand the VIP over as well")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pause; with --drain wait until the other node serves."""
+    if args.drain:
+        return hand_over(args, Verb.PAUSE)
+    return give(args, Verb.PAUSE, "sentinel is paused: it mends nothing until sentinel resume")

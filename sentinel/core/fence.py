@@ -1,0 +1,128 @@
+"""A keepalived that died: start it again, and never leave its VIPs where they do not belong.
+
+A killed keepalived leaves its VIPs behind, and HAProxy goes on serving on them. The peer takes them
+too when it has heard no advert for its down timer (RFC 9568, section 6.1); only then must they go,
+and going sooner would leave clients with nobody. A start of keepalived strips them at once, so it
+comes afterwards. No process is left when they are deleted: a living one would put them back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from sentinel.core import intent, keepalived, manager
+from sentinel.core.moves import Turn
+from sentinel.core.state import Phase, Policy, State
+from sentinel.model import RemoveVips, Report, ServiceState, StartKeepalived
+from sentinel.vrrp import Vip, VrrpInstance, VrrpView
+
+#: A down timer is so many adverts and the skew: RFC 9568, Active_Down_Interval.
+DOWN_ADVERTS: Final = 3
+#: The older version, whose skew counts in seconds: RFC 3768, Skew_Time.
+VRRP_V2: Final = 2
+
+
+def decide(policy: Policy, state: State, now_s: float) -> Turn:
+    """Do what is due about a keepalived of which no process is left."""
+    view = state.vrrp
+    if view is None or not view.instances:
+        return state, ()
+    if view.pids:
+        if state.keepalived_lived and state.keepalived_dead_s is None:
+            return state, ()
+        return replace(state, keepalived_lived=True, keepalived_dead_s=None), ()
+    if state.keepalived_dead_s is None:
+        if not state.keepalived_lived and not left(view):
+            return state, ()
+        state = replace(state, keepalived_death_told=False, fence_again_s=0.0)
+        return replace(state, keepalived_dead_s=now_s, keepalived_stale=True), ()
+    service, busy = state.keepalived, state.keepalived_in_flight or state.fencing
+    if busy is not None or state.keepalived_stale or service is None:
+        return state, ()
+    if manager.unanswered(service) or _starting(service):
+        new = now_s - state.keepalived_dead_s < manager.LOOK_SLOWLY_S
+        every_s = manager.LOOK_EVERY_S if new else manager.LOOK_SLOWLY_S
+        return replace(state, keepalived_stale=now_s - state.keepalived_heard_s >= every_s), ()
+    state, reports = _tell(state, view)
+    if intent.paused(state):
+        return state, reports
+    state, actions = _restore(policy, state, view, now_s)
+    return state, (*reports, *actions)
+
+
+def left(view: VrrpView) -> tuple[Vip, ...]:
+    """Return the VIPs that a keepalived without a process has left on this node."""
+    if view.pids:
+        return ()
+    return tuple(vip for seen in view.instances for vip in seen.present)
+
+
+def _restore(policy: Policy, state: State, view: VrrpView, now_s: float) -> Turn:
+    """Remove what must go, then start what is ours to start."""
+    dead_s = now_s if state.keepalived_dead_s is None else state.keepalived_dead_s
+    vips, ours = left(view), _ours_to_start(state)
+    if not vips or not policy.fence:
+        return _start(policy, state, now_s) if ours else (state, ())
+    known = ours or state.keepalived_lived
+    if not known or now_s < max(dead_s + peer_takes_over_s(view), state.fence_again_s):
+        return state, ()
+    words = ", ".join(vip.address for vip in vips)
+    action = RemoveVips(vips=vips, reason=f"keepalived is dead and has left {words} here")
+    return replace(state, fencing=action), (action,)
+
+
+def _starting(service: ServiceState) -> bool:
+    """Tell whether the unit is said to run, or about to: then its death is not known there yet."""
+    return manager.runs(service) and service.sub != "auto-restart"
+
+
+def _ours_to_start(state: State) -> bool:
+    """Tell whether keepalived died, and neither somebody nor systemd sees to it already."""
+    service = state.keepalived
+    if service is None or state.memory.keepalived_stopped or state.phase is Phase.FAILED:
+        return False
+    return not service.intended_stop and not _starting(service)
+
+
+def _start(policy: Policy, state: State, now_s: float) -> Turn:
+    starts = tuple(
+        at_s for at_s in state.memory.keepalived_starts if now_s - at_s < policy.restart_window_s
+    )
+    if len(starts) >= policy.keepalived_budget:
+        return state, ()
+    state, actions = keepalived.act(state, StartKeepalived(reason="keepalived died"), now_s)
+    if actions:
+        memory = replace(state.memory, keepalived_starts=(*starts, now_s))
+        state = replace(state, memory=memory)
+    return state, actions
+
+
+def peer_takes_over_s(view: VrrpView) -> float:
+    """Return how long the peer waits for an advert before it takes the VIPs of this node."""
+    held = [seen.instance for seen in view.instances if seen.present]
+    return min((_down_timer_s(instance) for instance in held), default=0.0)
+
+
+def _down_timer_s(instance: VrrpInstance) -> float:
+    """Return Active_Down_Interval for a peer of about our own priority."""
+    unit_s = 1.0 if instance.version == VRRP_V2 else instance.advert_int_s
+    skew_s = (256 - instance.priority) / 256 * unit_s
+    return DOWN_ADVERTS * instance.advert_int_s + skew_s
+
+
+def _tell(state: State, view: VrrpView) -> Turn:
+    """Report once what became of keepalived, when the service manager has said why."""
+    service = state.keepalived
+    if state.keepalived_death_told or service is None or _starting(service):
+        return state, ()
+    state = replace(state, keepalived_death_told=True)
+    if state.memory.keepalived_stopped:
+        return state, ()
+    vips = ", ".join(vip.address for vip in left(view)) or "none"
+    if service.intended_stop:
+        fields = (("reason", service.intended_stop), ("vips_left", vips))
+        return state, (Report(name="keepalived.ended", level="warning", fields=fields),)
+    unit = f"unit is {service.active} ({service.result})"
+    fields = (("reason", unit), ("vips_left", vips))
+    return state, (Report(name="keepalived.died", level="error", fields=fields),)

@@ -1,0 +1,189 @@
+"""What keepalived is told: may this node hold the VIP, and how much is it worth beside its peer.
+
+A HAProxy that cannot serve yields by FAULT: the peer takes over at once. What both nodes may suffer
+from at the same time (servers, and answers that come from them) lowers the priority instead: the
+node that is better off takes the VIP while the other one goes on serving, and when both are as bad
+the VIP stays somewhere. keepalived.conf(5), track_file: a weighted one adds its number to the
+priority, which is kept within 1 and 254; -254 and less would be FAULT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from sentinel.core import evidence, intent
+from sentinel.core.state import Lost, Phase, Policy, Standing, State
+from sentinel.model import SILENT, Code, PoolView, Scope, Verdict
+from sentinel.vrrp import VrrpInstance
+
+#: A process check older than this proves nothing: the lease is left to run out.
+PROCESS_STALE_S: Final = 5.0
+#: Lowered by this, every priority is 1, and it is not yet FAULT.
+LOWERED_MAX: Final = 253
+#: With all servers down the priority is lowered by this much: in percent of what is lost.
+DEGRADED_MAX: Final = 100
+#: Servers that are lost for this long are lost; nodes that see it at different times differ less.
+LOST_AFTER_S: Final = 3.0
+#: With Policy.stay_on_crash the VIP stays for so long: HAProxy starts in a tenth of it.
+STAY_S: Final = 1.0
+#: What the peer said of itself is believed for so long.
+PEER_STALE_S: Final = 10.0
+#: The peer must have this much more of its servers, in percent, to be better.
+PEER_BETTER_PCT: Final = 10
+#: Answers that come from behind HAProxy; the peer may well give the same.
+_SHARED: Final = frozenset({Code.L7STS, Code.L7RSP})
+
+
+def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
+    """Return what keepalived is told now; None (no lease) while sentinel does not know."""
+    if state.phase is Phase.LEARNING or state.process_seen_s is None:
+        return None
+    if now_s - state.process_seen_s > PROCESS_STALE_S:
+        return None
+    if state.phase is not Phase.UP:
+        return Standing(serving=_stays(policy, state, now_s), reason=state.reason)
+    faults = tuple(_faults(policy, state, now_s))
+    own = next((reason for reason, shared in faults if not shared), "")
+    if own:
+        return Standing(serving=False, reason=own)
+    down = intent.stepped_down(state)
+    if down:
+        return _lowered(policy, state, LOWERED_MAX, down)
+    if faults:
+        return _shared_fault(policy, state, faults[0][0], now_s)
+    return _degraded(policy, state, now_s) or Standing(serving=True, reason=state.reason)
+
+
+def _stays(policy: Policy, state: State, now_s: float) -> bool:
+    """Tell whether the VIP stays here during the first start after a death."""
+    if not policy.stay_on_crash or state.phase not in {Phase.DEAD, Phase.MENDING}:
+        return False
+    quick = state.down_since_s is not None and now_s - state.down_since_s < STAY_S
+    first = state.memory.attempt <= 1 and not state.unproven and not state.start_failed
+    return quick and first and (state.configuration is None or state.configuration.valid)
+
+
+# --- yielding softly ------------------------------------------------------------------------------
+
+
+def _lowered(policy: Policy, state: State, by: int, reason: str) -> Standing:
+    """Lower the priority where that moves the VIP; else FAULT does."""
+    if why_not_lowered(policy, state):
+        return Standing(serving=False, reason=reason)
+    return Standing(serving=True, reason=reason, lowered=by)
+
+
+def _shared_fault(policy: Policy, state: State, reason: str, now_s: float) -> Standing:
+    """Yield only to a peer that is better off; the VIP is never given to nobody."""
+    if not why_not_lowered(policy, state):
+        return Standing(serving=True, reason=reason, lowered=LOWERED_MAX)
+    if policy.peer and not peer_is_better(state, 100, now_s):
+        return Standing(serving=True, reason=f"{reason}; the peer is not known to be better")
+    return Standing(serving=False, reason=reason)
+
+
+def _degraded(policy: Policy, state: State, now_s: float) -> Standing | None:
+    """Be worth as much less as servers are lost; None when that would be of no use."""
+    lost_pct = state.lost.believed_pct
+    if not lost_pct or not policy.degrade or why_not_lowered(policy, state):
+        return None
+    if policy.peer and not peer_is_better(state, lost_pct, now_s):
+        return None
+    reason = f"{lost_pct} % of the servers are down"
+    return Standing(serving=True, reason=reason, lowered=lost_pct * DEGRADED_MAX // 100)
+
+
+def why_not_lowered(policy: Policy, state: State) -> str:
+    """Return why a lower priority would not move every VIP of this node; empty when it would."""
+    if not policy.priority_file:
+        return "no priority file is configured (hook.priority_file)"
+    if state.vrrp is None or not state.vrrp.instances:
+        return "keepalived's instances are not known"
+    reasons = (_why_not_lowered(policy, seen.instance) for seen in state.vrrp.instances)
+    return next((reason for reason in reasons if reason), "")
+
+
+def _why_not_lowered(policy: Policy, instance: VrrpInstance) -> str:
+    name = instance.name
+    weights = [t.weight for t in instance.track_files if t.path == policy.priority_file]
+    if not weights:
+        return f"{name} does not track {policy.priority_file}"
+    if weights != [1]:
+        return f"{name} tracks {policy.priority_file} with weight {weights[0]} instead of 1"
+    if instance.priority == 255:  # noqa: PLR2004  (RFC 9568: the owner of the address)
+        return f"{name} has priority 255, which nothing lowers"
+    if instance.nopreempt:
+        return f"{name} has nopreempt, and so probably its peer, which would not take over"
+    return ""
+
+
+def peer_is_better(state: State, lost_pct: int, now_s: float) -> bool:
+    """Tell whether the peer says that it has more to serve with; one that is silent has not."""
+    peer = state.peer
+    if peer is None or peer.same_node or now_s - state.peer_heard_s > PEER_STALE_S:
+        return False
+    if not peer.serving:
+        return False
+    total = peer.servers_total
+    lost_there_pct = 100 * (total - peer.servers_up) // total if total else 0
+    return lost_pct - lost_there_pct >= PEER_BETTER_PCT
+
+
+# --- what is lost ---------------------------------------------------------------------------------
+
+
+def lose(policy: Policy, state: State, pools: tuple[PoolView, ...], now_s: float) -> State:
+    """Know the pools, and believe a loss when it has lasted, and a gain after hold_s."""
+    total = sum(pool.total for pool in pools)
+    missing = total - sum(pool.up for pool in pools)
+    seen_pct = 100 * missing // total if total > 0 else 0
+    lost = state.lost
+    if seen_pct != lost.seen_pct:
+        lost = replace(lost, seen_pct=seen_pct, since_s=now_s)
+    wait_s = LOST_AFTER_S if seen_pct > lost.believed_pct else policy.hold_s
+    if now_s - lost.since_s >= wait_s:
+        lost = Lost(seen_pct=seen_pct, since_s=lost.since_s, believed_pct=seen_pct)
+    return replace(state, pools=pools, lost=lost)
+
+
+# --- what keeps a living HAProxy from being worth the VIP -----------------------------------------
+
+
+def failing(policy: Policy, state: State, now_s: float) -> str:
+    """Return why a living HAProxy is not worth the VIP: a check that yields is DOWN; else empty."""
+    return next((reason for reason, _ in _faults(policy, state, now_s)), "")
+
+
+def _faults(policy: Policy, state: State, now_s: float) -> Iterator[tuple[str, bool]]:
+    """Yield each fault, and whether the peer may share it."""
+    for name, check in state.checks.items():
+        known = policy.checks.get(name)
+        if known is None or not known.yields or check.health.up:
+            continue
+        if evidence.counts(policy, state, name) and not _excused(policy, state, name, now_s):
+            mending = check.last.verdict is Verdict.PASS  # not often enough yet
+            shared = known.scope is Scope.FRONTEND and (mending or check.last.code in _SHARED)
+            yield f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip(), shared
+    waiting = evidence.waiting_for(policy, state) if state.unproven else ()
+    missing = [name for name in waiting if policy.checks[name].yields]
+    if missing:
+        yield f"{', '.join(missing)} has not answered since the start", False
+
+
+def _excused(policy: Policy, state: State, name: str, now_s: float) -> bool:
+    """Tell whether the silence of a frontend is not HAProxy's own.
+
+    A full HAProxy lets requests wait. And one that accepts, while its runtime API answers, waits
+    for a server: sentinel chose the path of a probe that it discovered, so that a slow server alone
+    must not take the VIP off both nodes.
+    """
+    code = state.checks[name].last.code
+    if code not in SILENT:
+        return False
+    if evidence.saturated(state, now_s):
+        return True
+    apis = evidence.asked(policy, state, Scope.RUNTIME).values()
+    answers = any(api.health.up and evidence.spoke(api.last) for api in apis)
+    return policy.checks[name].discovered and code is Code.L7TOUT and answers

@@ -1,0 +1,39 @@
+"""How an administrator's order travels to the daemon: both sides of the control socket's line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Final
+
+from sentinel.model import Order, Verb
+
+_WORD_CHARS_MAX: Final = 500
+_FOR_MAX_S: Final = 365 * 86400.0
+TAKEN: Final = json.dumps({"ok": True})
+
+
+def write(order: Order) -> str:
+    """Return the line that means *order*."""
+    return json.dumps(asdict(order))
+
+
+def read(line: str) -> Order:
+    """Return the order of a line; raises ValueError, in words, for what is none."""
+    try:
+        raw = json.loads(line)
+        verb, for_s, reason = Verb(raw["verb"]), raw.get("for_s"), raw.get("reason", "")
+        by, drain = raw.get("by", ""), raw.get("drain", False)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"that is no order: {error}") from error
+    if not all(isinstance(text, str) and len(text) <= _WORD_CHARS_MAX for text in (reason, by)):
+        raise ValueError(f"a reason is a text of at most {_WORD_CHARS_MAX} characters")
+    number = isinstance(for_s, int | float) and not isinstance(for_s, bool)
+    if for_s is not None and not (number and 0 < for_s <= _FOR_MAX_S):
+        raise ValueError("the time of an order is more than nothing and at most a year")
+    return Order(verb=verb, for_s=for_s, reason=reason, by=by, drain=drain is True)
+
+
+def refused(error: ValueError) -> str:
+    """Return the answer to what is no order."""
+    return json.dumps({"ok": False, "error": str(error)})

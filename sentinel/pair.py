@@ -1,0 +1,131 @@
+"""The daemon's view of the pair: VRRP on this node, rivals for its VIPs, and the peer's sentinel.
+
+Composed here and handed to ``wiring`` as a whole, because all of it rests on one reading of
+keepalived.conf.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from sentinel import keepalivedcfg, peerdocument
+from sentinel.checks import Check
+from sentinel.checks.peer import PeerCheck
+from sentinel.checks.rivals import RivalsCheck
+from sentinel.checks.vrrp import VrrpCheck
+from sentinel.config import Config
+from sentinel.drivers.addresses import Addresses
+from sentinel.drivers.peerserver import PeerServer
+from sentinel.model import Outcome
+from sentinel.neighbours.announce import announce
+from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpState, VrrpView
+
+
+class Pair:
+    """What one configuration wants to know of the pair, until ``close``."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        node: str,
+        view: Callable[[], VrrpView | None],
+        keepalived_pid: Callable[[], int],
+        wake: Callable[[str], None],
+    ) -> None:
+        """Follow keepalived as *config* says; *view* is what was seen last, *wake* runs a check."""
+        self._config = config
+        self._view = view
+        self._conf = keepalivedcfg.KeepalivedConf()
+        self._read: tuple[tuple[str, int], ...] | None = None  # the files, as they were
+        self._addresses = Addresses(lambda: wake("vrrp"))
+        self._vrrp = VrrpCheck(
+            replace(config.vrrp, fifo=config.fifo),
+            self._instances,
+            self._addresses.present,
+            keepalived_pid,
+            lambda: wake("vrrp"),
+        )
+        self._rivals = RivalsCheck(config.vrrp.pace, self._held, announce, lambda: wake("rivals"))
+        peer = config.peer
+        self._peer = PeerCheck(peer, node, peerdocument.parse) if peer.url else None
+        self._server = PeerServer(peer.listen) if peer.listen else None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks that this configuration wants."""
+        vrrp = (self._vrrp, self._rivals) if self._config.vrrp.enabled else ()
+        return (*vrrp, *((self._peer,) if self._peer else ()))
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What people should know of keepalived.conf; nothing where there is none."""
+        hook = self._config.hook
+        if not self._config.vrrp.enabled or self._read is None:
+            return ()
+        return keepalivedcfg.findings(
+            self._conf,
+            track_file=hook.track_file,
+            weighted_file=self._config.priority_file,
+            fifo=self._config.fifo,
+        )
+
+    @property
+    def error(self) -> str:
+        """Why the peer cannot ask this node; empty while it can, or is not meant to."""
+        return self._server.error if self._server else ""
+
+    async def refresh(self) -> bool:
+        """Read keepalived.conf again if one of its files has changed; tell whether it was read."""
+        files = self._conf.files or (self._config.vrrp.file,)
+        marks = await asyncio.to_thread(_marks, files)
+        if not self._config.vrrp.enabled or marks == self._read or marks is None:
+            return False
+        config_id = self._config.vrrp.config_id
+        self._conf = await asyncio.to_thread(
+            keepalivedcfg.read, self._config.vrrp.file, config_id=config_id
+        )
+        self._read = await asyncio.to_thread(_marks, self._conf.files or files)
+        return True
+
+    async def serve(self, document: Callable[[], str]) -> None:
+        """Answer the peer, until cancelled."""
+        if self._server is not None:
+            await self._server.run(document)
+
+    async def remove(self, vip: Vip) -> Outcome:
+        """Take *vip* off this node."""
+        return await self._addresses.remove(vip)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._vrrp.close()
+        self._rivals.close()
+        self._addresses.close()
+
+    def _instances(self) -> tuple[VrrpInstance, ...]:
+        return self._conf.instances
+
+    def _held(self) -> tuple[InstanceView, ...]:
+        """Return the instances that this node is MASTER of, with a VIP of theirs present."""
+        view = self._view()
+        return tuple(
+            seen
+            for seen in (view.instances if view else ())
+            if seen.claim is not None and seen.claim.state is VrrpState.MASTER and seen.present
+        )
+
+
+def _marks(files: tuple[str, ...]) -> tuple[tuple[str, int], ...] | None:
+    """Return what tells versions of the files apart; None when the first is not there."""
+    marks = []
+    for file in files:
+        try:
+            marks.append((file, os.stat(Path(file)).st_mtime_ns))  # noqa: PTH116  (one call)
+        except OSError:
+            marks.append((file, 0))
+    return tuple(marks) if marks[0][1] else None

@@ -1,0 +1,228 @@
+"""keepalived's processes: the parent, and the child that speaks VRRP and holds the VIPs.
+
+The parent is named by systemd, else by keepalived's pidfile, else searched for, so that none is
+held for dead because nobody knows it. What a pidfile names or a search finds must be keepalived by
+name and executable, in our own namespaces (not a container's); it must be older than the pidfile.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sentinel.processes import procfs
+from sentinel.processes.identity import read_pidfile, started_before
+from sentinel.processes.watch import adopt, living
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sentinel.model import Proc
+    from sentinel.processes.procfs import Stat
+    from sentinel.processes.watch import Watch
+
+PIDFILE: Final = "/run/keepalived.pid"
+#: The manual speaks of keepalived_vrrp.pid, the source of every version since 2.0 of this.
+VRRP_PIDFILE: Final = "/run/vrrp.pid"
+PROGRAM: Final = "keepalived"
+#: A container shares neither, unless it was told to.
+_NAMESPACES: Final = ("ns/pid", "ns/net")
+#: A search through all processes costs some milliseconds, so it is made at most this often.
+SEARCH_S: Final = 2.0
+#: keepalived has three kinds of children, one process each; more are not its own.
+_CHILDREN_MAX: Final = 8
+_STOPPED: Final = "Tt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """keepalived as it is now. *vrrp* is its child that speaks VRRP, None while there is none.
+
+    *pids* are all that live, the parent first, then the child; also those whose parent has died.
+    *stopped* says that *vrrp* was stopped by a signal or a debugger.
+    """
+
+    parent: Proc | None = None
+    vrrp: Proc | None = None
+    pids: tuple[int, ...] = ()
+    stopped: bool = False
+
+
+class Keepalived:
+    """Follows this node's keepalived through restarts and deaths, until ``close``."""
+
+    def __init__(
+        self, main_pid: Callable[[], int], on_death: Callable[[], None], pidfile: str = PIDFILE
+    ) -> None:
+        """Begin with nothing known.
+
+        *main_pid* gives the service manager's main process, 0 when unknown, and must not block.
+        *on_death* is called at the death of each of keepalived's processes.
+        """
+        self._main_pid = main_pid
+        self._on_death = on_death
+        self._pidfile = pidfile
+        self._vrrp_pidfile = VRRP_PIDFILE
+        self._parent: Watch | None = None
+        self._children: list[Watch] = []
+        self._searched_s = -SEARCH_S
+
+    def look(self) -> Processes:
+        """Look once; raises OSError for what may not be seen."""
+        self._follow_parent()
+        self._follow_children()
+        states = {watch.proc: state for watch, state in living(self._watches())}
+        parent = self._parent.proc if self._parent else None
+        if parent not in states:
+            parent = None
+        children = [watch.proc for watch in self._children if watch.proc in states]
+        vrrp = self._vrrp(children)
+        ordered = sorted(states, key=lambda proc: (proc != parent, proc != vrrp))
+        return Processes(
+            parent=parent,
+            vrrp=vrrp,
+            pids=tuple(proc.pid for proc in ordered),
+            stopped=vrrp is not None and states[vrrp] in _STOPPED,
+        )
+
+    def close(self) -> None:
+        """Stop watching and give all descriptors back."""
+        for watch in self._watches():
+            watch.close()
+        self._children.clear()
+        self._parent = None
+
+    def _watches(self) -> tuple[Watch, ...]:
+        return (*((self._parent,) if self._parent else ()), *self._children)
+
+    # --- the parent -----------------------------------------------------------------------------
+
+    def _follow_parent(self) -> None:
+        """Keep the parent while it lives and the service manager names no other; else find it."""
+        pid = self._main_pid()
+        alive = self._parent is not None and bool(living([self._parent]))
+        if alive and self._parent is not None and pid in {0, self._parent.proc.pid}:
+            return
+        found = adopt(pid, self._on_death, is_keepalived) if pid > 0 else None
+        if alive and found is None:
+            return
+        if alive:
+            self.close()  # with its children: they are another keepalived's
+        elif self._parent is not None:
+            self._parent.close()
+        self._parent = found or self._find_by_pidfile() or self._search()
+        if self._parent is not None:
+            self._vrrp_pidfile = vrrp_pidfile(procfs.argv(self._parent.proc.pid))
+
+    def _find_by_pidfile(self) -> Watch | None:
+        pidfile = read_pidfile(self._pidfile)
+        if pidfile is None:
+            return None
+        written_s = pidfile.written_s
+        for pid in pidfile.pids:
+            found = adopt(
+                pid,
+                self._on_death,
+                lambda stat: is_ours(stat) and started_before(stat, written_s),
+            )
+            if found is not None:
+                return found
+        return None
+
+    def _search(self) -> Watch | None:
+        """Search all processes for the oldest keepalived; a child is never older than its parent.
+
+        One whose parent has died is found as well, and treated as a parent without children.
+        """
+        now_s = time.monotonic()
+        if now_s - self._searched_s < SEARCH_S:
+            return None
+        self._searched_s = now_s
+        followed = {watch.proc.pid for watch in self._children}
+        stats = (procfs.read_stat(pid) for pid in _pids_named_keepalived() if pid not in followed)
+        ours = [stat.proc for stat in stats if stat is not None and is_ours(stat)]
+        oldest = min(ours, key=lambda proc: (proc.start_ticks, proc.pid), default=None)
+        return adopt(oldest.pid, self._on_death, is_ours) if oldest else None
+
+    # --- its children ---------------------------------------------------------------------------
+
+    def _follow_children(self) -> None:
+        """Let the dead go and watch the new; one that has lost its parent stays while it lives."""
+        alive = [watch for watch, _ in living(self._children)]
+        for watch in self._children:
+            if watch not in alive:
+                watch.close()
+        self._children = alive
+        if self._parent is None:
+            return
+        parent = self._parent.proc.pid
+        known = {watch.proc.pid for watch in alive}
+        for pid in _children(parent)[:_CHILDREN_MAX]:
+            if pid in known:
+                continue
+            found = adopt(
+                pid, self._on_death, lambda stat: stat.parent == parent and is_keepalived(stat)
+            )
+            if found is not None:
+                self._children.append(found)
+
+    def _vrrp(self, children: list[Proc]) -> Proc | None:
+        """Tell the child that speaks VRRP from the health checker and BFD, by its own pidfile.
+
+        Without one that is newer than the parent, the newest child is taken for it.
+        """
+        pidfile = read_pidfile(self._vrrp_pidfile)
+        parent = self._parent
+        if pidfile is None or (parent and not started_before(parent.stat, pidfile.written_s)):
+            return children[-1] if children else None
+        return next((child for child in children if child.pid in pidfile.pids), None)
+
+
+def is_keepalived(stat: Stat) -> bool:
+    """Tell whether this is a living process of the program keepalived, run by root."""
+    if not stat.alive or stat.name != PROGRAM:
+        return False
+    program = procfs.link(stat.proc.pid, "exe")
+    # " (deleted)" follows once a package upgrade has replaced the file of a running one
+    return program is None or Path(program.removesuffix(" (deleted)")).name == PROGRAM
+
+
+def is_ours(stat: Stat) -> bool:
+    """Tell whether this is a keepalived of this node, and not of a container on it."""
+    return is_keepalived(stat) and all(
+        procfs.link(stat.proc.pid, name) in {None, procfs.link(os.getpid(), name)}
+        for name in _NAMESPACES
+    )
+
+
+def vrrp_pidfile(argv: tuple[str, ...]) -> str:
+    """Return the pidfile of the VRRP child as keepalived's arguments name it (keepalived(8))."""
+    words = iter(argv[1:])
+    for word in words:
+        if word in {"-r", "--vrrp_pid"}:
+            return next(words, VRRP_PIDFILE)
+        if word.startswith("--vrrp_pid="):
+            return word.partition("=")[2]
+        if word.startswith("-r"):
+            return word[2:]
+    return VRRP_PIDFILE
+
+
+def _children(parent: int) -> tuple[int, ...]:
+    """Return the children of *parent*, which has one thread, oldest first."""
+    try:
+        listed = Path(f"/proc/{parent}/task/{parent}/children").read_bytes()
+    except procfs.GONE:  # it is gone, or the kernel does not list them (CONFIG_PROC_CHILDREN)
+        return procfs.children(parent)
+    return tuple(map(int, listed.split()))
+
+
+def _pids_named_keepalived() -> Iterator[int]:
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(*procfs.GONE):
+            if folder.joinpath("comm").read_text().rstrip() == PROGRAM:
+                yield int(folder.name)
