@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.model import Code, ConfigurationView, Observation, Scope, Verdict
 from sentinel.processes.invocation import Invocation, configured, running
+from sentinel.processes.standins import with_inherited
 from sentinel.program import Completed, run
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class ConfigurationCheck:
         argv = (invocation.executable, "-c", *invocation.argv)
         try:
             done = await run(
-                argv,
+                with_inherited(invocation.inherited, argv),
                 timeout_s=self.pace.timeout_s,
                 env=dict(invocation.env),
                 cwd=invocation.cwd,

@@ -8,6 +8,7 @@ service gives the same Invocation after every start and reload.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -17,10 +18,15 @@ from typing import TYPE_CHECKING, Final
 from sentinel.processes import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sentinel.config import Haproxy
 
+#: SD_LISTEN_FDS_START, sd_listen_fds(3).
+FIRST_INHERITED: Final = 3
+#: More sockets than any configuration binds; a descriptor each for ``haproxy -c``.
+INHERITED_MAX: Final = 512
+_COUNT: Final = re.compile(r"[0-9]{1,4}", re.ASCII)
 #: Options that decide whether a configuration is valid (HAProxy management guide, section 3). The
 #: others only matter to a process that serves, and some, such as -dA, would write files.
 _TAKES_VALUE: Final = frozenset("CLNfmn")
@@ -54,12 +60,17 @@ _SET_AT_START: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """How the service runs HAProxy: *argv* without the program's name and runtime-only options."""
+    """How the service runs HAProxy: *argv* without the program's name and runtime-only options.
+
+    *inherited* counts the sockets that the service manager holds and hands over, as descriptors
+    from FIRST_INHERITED up (sd_listen_fds(3)); a configuration names them ``fd@3``, ``fd@4``, ...
+    """
 
     executable: str
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     cwd: str
+    inherited: int = 0
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -98,11 +109,13 @@ def running(pid: int, settings: Haproxy) -> Invocation | None:
     cwd = _working_directory(folder)
     if not cwd and not arguments.parse(words).absolute:
         return None
+    env = _environment(folder)
     return Invocation(
         executable=_executable(folder, words[0], settings),
         argv=tuple(_checked_options(words[1:])),
-        env=_environment(folder),
+        env=_lasting(env),
         cwd=cwd or "/",
+        inherited=_inherited(pid, dict(env)),
     )
 
 
@@ -123,9 +136,17 @@ def _environment(folder: Path) -> tuple[tuple[str, str], ...]:
     try:
         words = (folder / "environ").read_bytes().split(b"\0")
     except OSError:
-        return _lasting(os.environ.items())
+        return tuple(os.environ.items())
     pairs = (os.fsdecode(word).partition("=") for word in words if word)
-    return _lasting((name, value) for name, _, value in pairs)
+    return tuple((name, value) for name, _, value in pairs)
+
+
+def _inherited(pid: int, env: Mapping[str, str]) -> int:
+    """Return how many sockets were handed to *pid*, and to no process before it."""
+    count = env.get("LISTEN_FDS", "")
+    if env.get("LISTEN_PID") != str(pid) or not _COUNT.fullmatch(count):
+        return 0
+    return min(int(count), INHERITED_MAX)
 
 
 def _lasting(env: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import EXECUTABLE, answering_config, free_port, running_haproxy
+from heldsockets import launcher
 
 from sentinel.checks.configuration import ConfigurationCheck
 from sentinel.config import CONFIGURATION_PACE, Haproxy
 from sentinel.model import Code, ConfigurationView, Observation, Scope, Verdict
+from sentinel.processes.invocation import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +62,12 @@ def swap(config: Path) -> None:
     copy.write_bytes(config.read_bytes())
     os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
     copy.rename(config)
+
+
+def running_nowhere(config: Path) -> Invocation:
+    """Return how a program that is not there was run."""
+    argv = ("-f", str(config))
+    return Invocation(executable="/nowhere/haproxy", argv=argv, env=(), cwd="/")
 
 
 @pytest.fixture
@@ -272,6 +280,31 @@ async def test_the_services_environment_and_folder(
         monkeypatch.delenv("MY_FILE")
         seen = await configuration(pid=lambda: haproxy.main_pid)()
     assert (seen.verdict, seen.detail) == (Verdict.PASS, "valid")
+
+
+@pytest.mark.real
+async def test_a_bind_on_an_inherited_socket_is_valid(tmp_path: Path) -> None:
+    """As many stand-ins as the service hands over, and not one more."""
+    ports = (free_port(), free_port())
+    text = answering_config(ports[0]).replace(f"127.0.0.1:{ports[0]}", "fd@3\n    bind fd@4")
+    held = launcher(tmp_path, *ports)
+    with running_haproxy(text, tmp_path, flags=("-Ws",), executable=held) as haproxy:
+        pid = haproxy.main_pid
+        check = configuration(haproxy.config, pid=lambda: pid)
+        seen = await check()
+        assert (seen.verdict, seen.detail) == (Verdict.PASS, "valid")
+        change(haproxy.config, "fd@4", "fd@5")
+        seen = await check()
+    assert seen.verdict is Verdict.FAIL
+    assert "cannot use file descriptor '5'" in seen.detail
+
+
+async def test_a_missing_program_with_inherited_sockets_is_unknown(config: Path) -> None:
+    """The stand-ins' program cannot execute it either, and does not speak for it."""
+    settings = Haproxy(config=(str(config),))
+    invocation = replace(running_nowhere(config), inherited=2)
+    seen = await ConfigurationCheck(settings, PACE, nobody, invocation)()
+    assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.UNK)
 
 
 async def test_a_hanging_check_is_unknown(config: Path, tmp_path: Path) -> None:

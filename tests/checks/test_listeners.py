@@ -22,6 +22,7 @@ from haproxies import (
     stopped,
     wait_until,
 )
+from heldsockets import launcher
 from hypothesis import given
 from hypothesis import strategies as st
 from privileges import IS_ROOT, as_nobody
@@ -80,6 +81,30 @@ def wait_until_older(first: Proc) -> None:
     """Wait until whatever starts now is younger than *first*: ages count in ticks of 10 ms."""
     younger_s = (first.start_ticks + 2) / procfs.TICKS_PER_S
     wait_until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > younger_s, "the next tick")
+
+
+# --- on held sockets ------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+async def test_a_held_listener_is_nobody_elses(tmp_path: Path) -> None:
+    """The service manager and the master have the same socket, and do not accept from it."""
+    port = free_port()
+    text = answering_config(port).replace(f"bind 127.0.0.1:{port}", "bind fd@3")
+    held = launcher(tmp_path, port)
+    with running_haproxy(text, tmp_path, flags=("-Ws",), executable=held) as haproxy:
+        instance = Instance(master=proc(haproxy.main_pid), worker=proc(haproxy.answering_pid()))
+        check = checking(haproxy, lambda: instance)
+        seen = await check()
+        assert (seen.verdict, view(seen).foreign, view(seen).orphans) == (Verdict.PASS, (), ())
+        assert ("127.0.0.1", port) in where(view(seen).listeners)
+        inodes = {at.inode for at in view(seen).listeners if at.port}
+        assert inodes <= set(procfs.socket_inodes(haproxy.main_pid))
+
+        instance = replace(instance, worker=proc(haproxy.reload()))
+        seen = await check()
+        assert (seen.verdict, view(seen).foreign) == (Verdict.PASS, ())
+        assert {at.inode for at in view(seen).listeners if at.port} == inodes
 
 
 # --- on tables ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import (
+    DEFAULTS,
     EXECUTABLE,
     answering_config,
     free_port,
@@ -19,6 +20,7 @@ from haproxies import (
     start_haproxy,
     wait_until,
 )
+from heldsockets import launcher
 
 from sentinel.config import Haproxy
 from sentinel.processes.invocation import Invocation, configured, running
@@ -115,6 +117,29 @@ def test_what_every_start_sets_anew_is_left_out(tmp_path: Path) -> None:
     with pretender(tmp_path, ["-f", "/a"], **env) as haproxy:
         found = read(haproxy.pid)
     assert found.env == (("CONFIG", "/x"), ("EXTRAOPTS", ""), ("HAPROXY_MINE", "1"))
+
+
+@pytest.mark.real
+def test_inherited_sockets_are_counted(tmp_path: Path) -> None:
+    """Those that were handed to this very process; its reload does not change them."""
+    ports = (free_port(), free_port())
+    binds = "".join(f"bind fd@{n}\n" for n in (3, 4))
+    config = f"{DEFAULTS}\nfrontend fe\n{binds}"
+    held = launcher(tmp_path, *ports)
+    with running_haproxy(config, tmp_path, flags=("-Ws",), executable=held) as haproxy:
+        before = read(haproxy.main_pid)
+        haproxy.reload()
+        after = read(haproxy.main_pid)
+    assert (before.inherited, after) == (len(ports), before)
+    assert not [name for name, _ in before.env if name.startswith("LISTEN_")]
+
+
+@pytest.mark.parametrize("listen_fds", ["1", "", "-1", "x", "99999"])
+def test_sockets_of_another_process_are_not_inherited(tmp_path: Path, listen_fds: str) -> None:
+    """The variables may come down from whoever was started with sockets (sd_listen_fds(3))."""
+    env = {"LISTEN_PID": "1", "LISTEN_FDS": listen_fds}
+    with pretender(tmp_path, ["-f", "/a"], **env) as haproxy:
+        assert read(haproxy.pid).inherited == 0
 
 
 def test_relative_files_belong_to_the_processs_folder(tmp_path: Path) -> None:
