@@ -14,6 +14,7 @@ WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  (read, not bound)
 
 _PREFIXED: Final = re.compile(r"(?:(?P<type>stream|dgram)\+)?(?:(?P<family>[a-z0-9]+)@)?")
 _PORTS: Final = re.compile(r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?", re.ASCII)
+_INHERITED: Final = re.compile(r"(?:stream\+)?fd@(?P<descriptor>[0-9]{1,7})", re.ASCII)
 _ANY_IP: Final = frozenset({"", "ip", "tcp", "mptcp"})
 _IPV4: Final = frozenset({"ipv4", "tcp4", "mptcp4"})
 _IPV6: Final = frozenset({"ipv6", "tcp6", "mptcp6"})
@@ -37,8 +38,9 @@ class Bind:
     """One listener: an address of one ``bind`` line, and the options that matter to a probe.
 
     *address* is as written, wildcards as ``0.0.0.0`` or ``::``, IPv6 without brackets. It is empty
-    for a Unix socket, which has a *path*; both are empty for what cannot be known (``fd@3``), is no
-    byte stream (``quic4@:443``) or has no file (``abns@name``). *port_end* ends a range.
+    for a Unix socket, which has a *path*; both are empty for what is no byte stream
+    (``quic4@:443``), has no file (``abns@name``) or is inherited as a *descriptor* (``fd@3``), and
+    then only the process that has it tells where it is. *port_end* ends a range.
     """
 
     written: str
@@ -46,6 +48,7 @@ class Bind:
     port: int = 0
     port_end: int = 0
     path: str = ""
+    descriptor: int | None = None
     ssl: bool = False
     accept_proxy: bool = False
     accept_netscaler: bool = False
@@ -82,6 +85,7 @@ def read_binds(words: Sequence[str], unix_prefix: str = "") -> Iterator[Bind]:
             port=port,
             port_end=port_end,
             path=unix_prefix + path if path else "",
+            descriptor=_descriptor(written),
             ssl="ssl" in options,
             accept_proxy="accept-proxy" in options,
             accept_netscaler="accept-netscaler-cip" in options,
@@ -94,6 +98,12 @@ def read_binds(words: Sequence[str], unix_prefix: str = "") -> Iterator[Bind]:
             proto=options.get("proto", ""),
             name=options.get("name", ""),
         )
+
+
+def _descriptor(written: str) -> int | None:
+    """Return the number of an inherited socket."""
+    found = _INHERITED.fullmatch(written)
+    return int(found["descriptor"]) if found else None
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:

@@ -8,18 +8,20 @@ target alone and answers any method. Pure: what listens, and which addresses are
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from sentinel.config import Probe, ProbeType, ProxyProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from sentinel.haproxycfg.bind import Bind
     from sentinel.haproxycfg.parser import Frontend, HaproxyCfg
 
 DISCOVERED_MAX: Final = 16
+_NONE_INHERITED: Final[Mapping[int, tuple[str, int]]] = MappingProxyType({})
 _MODES: Final = frozenset({"tcp", "http", "health"})
 
 
@@ -35,13 +37,15 @@ def discover(
     cfg: HaproxyCfg,
     listening: Collection[str] | None = None,
     local: Collection[str] | None = None,
+    inherited: Mapping[int, tuple[str, int]] = _NONE_INHERITED,
 ) -> Discovery:
     """Turn frontends into probes; every frontend gets its first before any gets its second.
 
     *listening* is where the worker really listens, written ``HOST:PORT`` or ``[IPv6]:PORT`` with
     numeric hosts; *local* holds this node's addresses, without which a bind on a VIP that is on the
     peer (``transparent``, or net.ipv4.ip_nonlocal_bind) would be answered by the peer. None:
-    unknown, taken as all of them.
+    unknown, taken as all of them. *inherited* tells where the worker's descriptors listen (``bind
+    fd@3``): a numeric address and a port, or a path and 0.
     """
     open_at = None if listening is None else frozenset(map(_normal, listening))
     here = None if local is None else frozenset(map(_normal, local))
@@ -50,7 +54,8 @@ def discover(
     probes: list[Probe] = []
     notes: list[str] = []
     unprobed = 0
-    for frontend, bind in _in_turn(cfg):
+    for frontend, written in _in_turn(cfg):
+        bind = _located(written, inherited)
         ports = _open_ports(bind, open_at)
         reason = _why_not(bind, here) or ("" if ports else "nothing listens there now")
         if reason:
@@ -83,8 +88,20 @@ def _in_turn(cfg: HaproxyCfg) -> Iterator[tuple[Frontend, Bind]]:
         yield frontend, bind
 
 
+def _located(bind: Bind, inherited: Mapping[int, tuple[str, int]]) -> Bind:
+    """Give a bind on a descriptor the address that its socket has."""
+    if bind.descriptor is None or bind.descriptor not in inherited:
+        return bind
+    address, port = inherited[bind.descriptor]
+    if port:
+        return replace(bind, address=address, port=port, port_end=port)
+    return replace(bind, path=address) if address.startswith("/") else bind
+
+
 def _why_not(bind: Bind, here: frozenset[str] | None) -> str:
     """Say why a bind cannot be reached from here, or ""."""
+    if bind.descriptor is not None and not bind.address and not bind.path:
+        return f"where descriptor {bind.descriptor} listens is not known now"
     if not bind.address and not bind.path:
         return "it has no address that could be connected to"
     if bind.namespace:

@@ -46,13 +46,19 @@ def test_unix_sockets_take_the_prefix(written: str) -> None:
 @pytest.mark.parametrize(
     "written",
     [
-        "fd@3", "abns@name", "sockpair@4", "quic4@:443", "udp@:53", "dgram+ipv4@:53", "rhttp@be/s",
+        "fd@x", "abns@name", "sockpair@4", "quic4@:443", "udp@:53", "dgram+ipv4@:53", "rhttp@be/s",
         "unix@relative", "192.0.2.1", ":0", ":80-70", ":99999", ":http", "[::1]", "@", ":",
     ],
 )  # fmt: skip
 def test_nobody_can_connect_to_the_rest(written: str) -> None:
     """What is unknown, no byte stream or a mistake keeps its words, and has no address."""
     assert list(read_binds([written], "/jail")) == [Bind(written=written)]
+
+
+@pytest.mark.parametrize("written", ["fd@3", "stream+fd@3"])
+def test_an_inherited_socket_is_known_by_its_number(written: str) -> None:
+    """Where it listens, only the process that has it can tell."""
+    assert list(read_binds([written], "/jail")) == [Bind(written=written, descriptor=3)]
 
 
 def test_one_line_may_hold_several() -> None:

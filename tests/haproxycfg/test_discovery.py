@@ -105,6 +105,7 @@ frontend logs
 frontend fe
     bind /run/admin.sock
     bind fd@3
+    bind abns@name
     bind :82 namespace blue
     bind :83 interface eth0
     bind :84 interface lo
@@ -112,7 +113,8 @@ frontend fe
 """)
     assert [probe.address for probe in discovery.probes] == ["127.0.0.1:84"]
     assert discovery.notes == (
-        "frontend fe, bind fd@3: not probed: it has no address that could be connected to",
+        "frontend fe, bind fd@3: not probed: where descriptor 3 listens is not known now",
+        "frontend fe, bind abns@name: not probed: it has no address that could be connected to",
         "frontend fe, bind :82: not probed: it is in the network namespace blue",
         "frontend fe, bind :83: not probed: it takes clients of the interface eth0 alone",
     )
@@ -158,6 +160,28 @@ def test_every_frontend_gets_one_before_any_gets_two() -> None:
     ]
     (note,) = discovery.notes
     assert note.startswith("5 more listeners are not probed: 16 are discovered at most")
+
+
+def test_inherited_sockets_are_probed_where_they_listen() -> None:
+    """A descriptor stands for an address or a path; an abstract name is out of reach as ever."""
+    cfg = parse(["frontend fe\nbind fd@3\nbind fd@4 ssl\nbind fd@5\nbind fd@6\nbind fd@7\n"], {})
+    inherited = {
+        3: ("0.0.0.0", 80),
+        4: ("::", 443),
+        5: ("/run/fe.sock", 0),
+        6: ("@name", 0),
+        7: ("192.0.2.1", 81),
+    }
+    discovery = discover(cfg, ["0.0.0.0:80", "[::]:443"], ["127.0.0.1"], inherited)
+    assert [probe.address for probe in discovery.probes] == [
+        "127.0.0.1:80",
+        "[::1]:443",
+        "/run/fe.sock",
+    ]
+    assert discovery.notes == (
+        "frontend fe, bind fd@6: not probed: where descriptor 6 listens is not known now",
+        "frontend fe, bind fd@7: not probed: 192.0.2.1 is not on this node now",
+    )
 
 
 @given(st.lists(st.text()), st.lists(st.text()), st.lists(st.text()))
