@@ -1,4 +1,4 @@
-"""A client that asks every 10 ms, and what an outage was to it."""
+"""A client that asks every few ms, and what an outage was to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,17 @@ class Attempt:
 
     begun_s: float
     ended_s: float
-    good: bool
+    how: str
+
+    @property
+    def good(self) -> bool:
+        """It was answered well."""
+        return self.how == "good"
+
+    @property
+    def took_ms(self) -> float:
+        """How long it took to its end, whatever that was."""
+        return (self.ended_s - self.begun_s) * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +58,8 @@ class Client:
     def attempts(self, since_s: float) -> list[Attempt]:
         """Return what has ended after *since_s*."""
         *lines, self._rest = (self._rest + self._file.read()).split("\n")
-        for begun, ended, good in map(str.split, lines):
-            self._attempts.append(Attempt(float(begun), float(ended), good == "1"))
+        for begun, ended, how in map(str.split, lines):
+            self._attempts.append(Attempt(float(begun), float(ended), how))
         return [attempt for attempt in self._attempts if attempt.ended_s > since_s]
 
     def wait_served(self, since_s: float, timeout_s: float = 60.0) -> None:
@@ -73,13 +83,17 @@ class Client:
 
 
 @contextmanager
-def asking(inside: Callable[..., Sequence[str]], port: int, folder: Path) -> Iterator[Client]:
-    """Ask 127.0.0.1 in the network that *inside* leads a command line to, until the block ends."""
+def asking(
+    inside: Callable[..., Sequence[str]], port: int, folder: Path, *pace_ms: str
+) -> Iterator[Client]:
+    """Ask 127.0.0.1 in the network that *inside* leads a command line to, until the block ends.
+
+    *pace_ms* is the time from one attempt to the next and what one may take, else the asker's own.
+    """
     file = folder / "attempts"
+    argv = (sys.executable, "-I", "-S", str(ASKER), "127.0.0.1", str(port), *pace_ms)
     with file.open("w") as output:
-        process = subprocess.Popen(
-            inside(sys.executable, "-I", "-S", str(ASKER), "127.0.0.1", str(port)), stdout=output
-        )
+        process = subprocess.Popen(inside(*argv), stdout=output)
     try:
         with file.open() as lines:
             yield Client(lines)

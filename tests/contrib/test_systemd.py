@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SHIPPED: Final = Path(__file__).parents[2] / "systemd"
 UNIT: Final = SHIPPED / "sentinel.service"
 TMPFILES: Final = SHIPPED / "sentinel.tmpfiles.conf"
+HELD_SOCKET: Final = SHIPPED / "haproxy.socket"
+HELD_DROPIN: Final = SHIPPED / "haproxy.service.d/held-listeners.conf"
 DROPINS: Final = tuple(SHIPPED.glob("*.d/*.conf"))
 EXPOSURE_MAX: Final = 40  # tenths, as --threshold= wants it
 INSTALL: Final = f"""
@@ -25,7 +27,7 @@ mkdir -p /opt/sentinel/bin
 printf '#!/bin/sh\n' >/opt/sentinel/bin/sentinel
 chmod 755 /opt/sentinel/bin/sentinel
 mount -t tmpfs -o mode=755 tmpfs /etc/systemd/system
-cp -r {SHIPPED}/*.service {SHIPPED}/*.service.d /etc/systemd/system
+cp -r {SHIPPED}/*.service {SHIPPED}/*.socket {SHIPPED}/*.service.d /etc/systemd/system
 """
 
 
@@ -51,7 +53,7 @@ def node() -> Iterator[Node]:
 @needs_root
 def test_systemd_accepts_the_unit_and_the_drop_ins_without_a_word(node: Node) -> None:
     """``systemd-analyze verify`` knows every key, and finds no ordering cycle."""
-    units = ("sentinel.service", "haproxy.service", "keepalived.service")
+    units = ("sentinel.service", "haproxy.service", "keepalived.service", "haproxy.socket")
     assert node.run("systemd-analyze", "verify", "--man=no", *units).stdout == ""
 
 
@@ -83,6 +85,22 @@ def test_no_unit_pulls_another_down(file: Path) -> None:
     """Stopping one of the three never stops another: no dependency, ordering alone."""
     pulling = {"Requires", "Requisite", "BindsTo", "PartOf", "Conflicts", "PropagatesStopTo"}
     assert not pulling & settings(file).keys()
+
+
+def test_every_held_socket_has_its_variable() -> None:
+    """Descriptors count from 3 in the order of the sockets, and no check before a reload has one.
+
+    A connection to them starts nothing that serves.
+    """
+    sockets, held = settings(HELD_SOCKET), settings(HELD_DROPIN)
+    numbers = range(3, 3 + len(sockets["ListenStream"]))
+    variables = [word.partition("=")[0] for word in held["Environment"]]
+    assert held["Environment"] == [
+        f"{name}=fd@{n}" for name, n in zip(variables, numbers, strict=True)
+    ]
+    unset = [word for word in held["ExecReload"] if word.startswith("--unset=")]
+    assert unset == [f"--unset={name}" for name in variables]
+    assert (held["Sockets"], sockets["Service"]) == (["haproxy.socket"], ["haproxy-held.service"])
 
 
 def test_stopping_sentinel_ends_nothing_else() -> None:
