@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,7 @@ class Wiring:
         self._survey = Survey(config, self._invocation, addresses.local)
         self._keepalived: service.Service | None = None
         self._pair = Pair(
-            config,
+            _unheard(config) if dry_run else config,
             node=node_of(config),
             view=lambda: self.state.vrrp,
             keepalived_pid=lambda: self._keepalived.main_pid if self._keepalived else 0,
@@ -155,7 +155,8 @@ class Wiring:
         )
         self._supervisor = supervisor
         await self._status.open(lambda _line: self._document(supervisor))
-        await self._control.open(lambda line: _obey(supervisor, line))
+        if not self._dry_run:
+            await self._control.open(lambda line: _obey(supervisor, line))
         for error in filter(None, (self._status.error, self._control.error)):
             # which a status that nobody can ask for would keep to itself
             self.log.emit("status.unavailable", "error", {"reason": error})
@@ -312,3 +313,9 @@ def _obey(supervisor: Supervisor, line: str) -> str:
         return orders.refused(error)
     supervisor.obey(order)
     return orders.TAKEN
+
+
+def _unheard(config: Config) -> Config:
+    """Return what leaves keepalived's FIFO and the peer's questions to the sentinel that acts."""
+    vrrp, peer = replace(config.vrrp, enabled=False), replace(config.peer, listen="")
+    return replace(config, vrrp=vrrp, peer=peer)
