@@ -152,6 +152,12 @@ def flooding(head: bytes, data: bytes) -> Behaviour:
     return behave
 
 
+def hanging_up(connection: Connection) -> None:
+    """Answer the request with a RST."""
+    connection.request()
+    connection.reset()
+
+
 def dripping(answer: bytes) -> Behaviour:
     """Answer one byte after the other, all too slowly."""
 
@@ -170,7 +176,7 @@ HTML = b"<html>It works!</html>"
     ("behaviour", "code", "words"),
     [
         (answering(b""), Code.L7RSP, "closed after 0 bytes"),
-        (Connection.reset, Code.L7RSP, "reset"),
+        (hanging_up, Code.L7RSP, "reset"),
         (answering(b"SSH-2.0-OpenSSH_9.2\r\n"), Code.L7RSP, "closed after 21 bytes"),
         (answering(b"HTTP/1.1 404 Not Found\r\n\r\n"), Code.L7STS, "status 404, expected 200"),
         (answering(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"), Code.L7STS, "status 302"),
