@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
-_TIMER: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,20})?", re.ASCII)
+_TIMER: Final = re.compile(r"(?=\.?[0-9])[0-9]{0,9}(?:\.[0-9]{0,20})?", re.ASCII)
 _MICROSECONDS: Final = 6
 
 

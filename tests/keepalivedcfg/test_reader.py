@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sentinel.keepalivedcfg import KeepalivedConf, read
+from sentinel.keepalivedcfg import KeepalivedConf, findings, read
 from sentinel.vrrp import Tracker, Vip, VrrpInstance, VrrpState
 
 CONTRIB: Final = Path(__file__).parents[2] / "contrib" / "keepalived"
@@ -196,7 +198,7 @@ def test_interfaces_that_must_be_there_first(tmp_path: Path) -> None:
         ("", "version 3\nadvert_int 0.125", 3, 0.13),
         ("", "version 3\nadvert_int 0.1", 3, 0.1),
         ("", "version 3\nadvert_int 99", 3, 40.95),
-        ("global_defs { vrrp_version 3 }", "advert_int .5", 3, 1.0),
+        ("global_defs { vrrp_version 3 }", "advert_int .5", 3, 0.5),
         ("global_defs { vrrp_version 3 }", "version 2", 2, 1.0),
         ("global_defs { vrrp_version 4 }", "", 2, 1.0),
         ("", "virtual_ipaddress { fe80::1 }\nversion 2\nadvert_int 0.1", 3, 0.1),
@@ -473,6 +475,53 @@ def test_the_default_id_is_the_host_name_without_its_domain(tmp_path: Path) -> N
 def test_garbage_raises_nothing(tmp_path: Path, text: str) -> None:
     """Half a file is what keepalived itself must judge."""
     assert conf(tmp_path, text).instances == ()
+
+
+WORDS: Final = (
+    *(
+        "vrrp_instance V",
+        "vrrp_sync_group G",
+        "track_file",
+        "track_script",
+        "vrrp_script s",
+        "group",
+    ),
+    *(
+        "virtual_ipaddress",
+        "unicast_peer",
+        "use_vmac",
+        "use_vmac_addr",
+        "global_defs",
+        "interface e",
+    ),
+    *(
+        "10.0.0.1/24 dev",
+        "2001:db8::1",
+        "weight 2",
+        "weight",
+        "script '",
+        'script ""',
+        "file /f",
+        "V",
+    ),
+    *("state MASTER", "priority 255", "advert_int .", "nopreempt", "version 3", "s", "vmac_prefix"),
+    *("{", "{", "{", "}", "}", "\n", "\n", "\n", "\n", '"'),
+)
+
+
+@given(st.lists(st.sampled_from(WORDS)).map(" ".join))
+@settings(max_examples=200, deadline=None)
+def test_no_order_of_words_raises(text: str) -> None:
+    """What can be said wrongly is said wrongly, and findings can still be made of it."""
+    memory = os.memfd_create("k.conf")
+    try:
+        os.fchmod(memory, 0o600)
+        os.write(memory, text.encode())
+        found = read(f"/proc/self/fd/{memory}", config_id="lb1")
+    finally:
+        os.close(memory)
+    assert found.error == ""
+    assert findings(found, track_file="/f", weighted_file="/g", fifo="/h")
 
 
 def test_hardly_more_notes_than_can_be_read(tmp_path: Path) -> None:

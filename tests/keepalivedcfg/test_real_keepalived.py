@@ -136,7 +136,7 @@ vrrp_instance PATIENT { ! a comment { with a brace
 vrrp_instance SIX {
     interface eth0
     virtual_router_id 5
-    advert_int 0.2
+    advert_int .2
     strict_mode off
     virtual_ipaddress {
         fe80::5
