@@ -36,6 +36,7 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
         if not state.keepalived_lived and not left(view):
             return state, ()
         state = replace(state, keepalived_death_told=False, fence_again_s=0.0)
+        state = replace(state, keepalived_left_vips=bool(left(view)))
         return replace(state, keepalived_dead_s=now_s, keepalived_stale=True), ()
     service, busy = state.keepalived, state.keepalived_in_flight or state.fencing
     if busy is not None or state.keepalived_stale or service is None:
@@ -78,10 +79,16 @@ def _starting(service: ServiceState) -> bool:
 
 
 def _ours_to_start(state: State) -> bool:
-    """Tell whether keepalived died, and neither somebody nor systemd sees to it already."""
+    """Tell whether keepalived died, and neither somebody nor systemd sees to it already.
+
+    Plain commands cannot tell a death from a stop; a keepalived that is stopped takes its VIPs
+    with it.
+    """
     service = state.keepalived
     if service is None or state.memory.keepalived_stopped or state.phase is Phase.FAILED:
         return False
+    if not service.known:
+        return state.keepalived_left_vips
     return not service.intended_stop and not _starting(service)
 
 
@@ -123,6 +130,9 @@ def _tell(state: State, view: VrrpView) -> Turn:
     if service.intended_stop:
         fields = (("reason", service.intended_stop), ("vips_left", vips))
         return state, (Report(name="keepalived.ended", level="warning", fields=fields),)
-    unit = f"unit is {service.active} ({service.result})"
+    if not service.known and not state.keepalived_left_vips:
+        fields = (("reason", "it took its VIPs with it"), ("vips_left", vips))
+        return state, (Report(name="keepalived.ended", level="warning", fields=fields),)
+    unit = f"unit is {service.active} ({service.result})" if service.known else "it was killed"
     fields = (("reason", unit), ("vips_left", vips))
     return state, (Report(name="keepalived.died", level="error", fields=fields),)

@@ -79,7 +79,7 @@ def _shared_fault(policy: Policy, state: State, reason: str, now_s: float) -> St
     """Yield only to a peer that is better off; the VIP is never given to nobody."""
     if not why_not_lowered(policy, state):
         return Standing(serving=True, reason=reason, lowered=LOWERED_MAX)
-    if policy.peer and not peer_is_better(state, 100, now_s):
+    if policy.peer and not peer_is_better(state, now_s):
         return Standing(serving=True, reason=f"{reason}; the peer is not known to be better")
     return Standing(serving=False, reason=reason)
 
@@ -89,7 +89,7 @@ def _degraded(policy: Policy, state: State, now_s: float) -> Standing | None:
     lost_pct = state.lost.believed_pct
     if not lost_pct or not policy.degrade or why_not_lowered(policy, state):
         return None
-    if policy.peer and not peer_is_better(state, lost_pct, now_s):
+    if policy.peer and not peer_is_better(state, now_s, lost_pct):
         return None
     reason = f"{lost_pct} % of the servers are down"
     return Standing(serving=True, reason=reason, lowered=lost_pct * DEGRADED_MAX // 100)
@@ -119,15 +119,19 @@ def _why_not_lowered(policy: Policy, instance: VrrpInstance) -> str:
     return ""
 
 
-def peer_is_better(state: State, lost_pct: int, now_s: float) -> bool:
-    """Tell whether the peer says that it has more to serve with; one that is silent has not."""
+def peer_is_better(state: State, now_s: float, lost_pct: int | None = None) -> bool:
+    """Tell whether the peer says that it is well, or has lost fewer servers than *lost_pct*.
+
+    One that is silent, or counts no servers, is not known to be better.
+    """
     peer = state.peer
     if peer is None or peer.same_node or now_s - state.peer_heard_s > PEER_STALE_S:
         return False
-    if not peer.serving:
+    if not peer.serving or lost_pct is None:
+        return peer.serving is True and peer.overall == "healthy"
+    if not peer.servers_total:
         return False
-    total = peer.servers_total
-    lost_there_pct = 100 * (total - peer.servers_up) // total if total else 0
+    lost_there_pct = 100 * (peer.servers_total - peer.servers_up) // peer.servers_total
     return lost_pct - lost_there_pct >= PEER_BETTER_PCT
 
 

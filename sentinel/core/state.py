@@ -222,6 +222,7 @@ class State:
     keepalived_lived: bool = False  # it has been seen alive
     keepalived_dead_s: float | None = None  # no process of it is left since
     keepalived_death_told: bool = False
+    keepalived_left_vips: bool = False  # when it died
     fence_again_s: float = 0.0  # its VIPs were removed: not again before
 
     # the service manager's opinion, and when it was last asked

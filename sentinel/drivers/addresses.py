@@ -1,10 +1,11 @@
 """The addresses of this node, as the kernel has them; the only module that imports pyroute2.
 
-Truth is a dump, on a socket of its own each time: it costs half a millisecond, and neither a
-socket that lost events (ENOBUFS) nor the acknowledgements that pyroute2 0.9.7 keeps of single
-requests can outlive it. Events say only that something has changed. They are neither parsed nor
-counted, and while a look that they have caused is fresh they stay in the kernel, which may drop
-them: so a storm costs no more than ten looks a second, and what it ends with is always seen.
+Truth is a dump, on a socket of its own each time: neither a socket that lost events (ENOBUFS) nor
+the acknowledgements that pyroute2 0.9.7 keeps of single requests can outlive it. It costs a
+millisecond and a half and leaves garbage in cycles, so it is not made again while the kernel has
+sent no event since: the kernel either sends them all or says that it could not. Events are neither
+parsed nor counted, and while one has just been reported the next are not even read: so a storm
+costs no more than ten looks a second, and what it ends with is always seen.
 
 pyroute2 takes 80 ms and 9 MB to import, so only the daemon imports this, at its start: later it
 would hold up every check.
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 DUMP_TIMEOUT_S: Final = 2.0
 REMOVE_TIMEOUT_S: Final = 2.0
+#: Even if nothing has changed, a dump is not believed for longer.
+KNOWN_S: Final = 30.0
 #: How long no further change is reported after one.
 REST_S: Final = 0.1
 _GROUPS: Final = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
@@ -74,18 +77,23 @@ class Addresses:
         self._on_change = on_change
         self._events: socket.socket | None = None
         self._rest: asyncio.TimerHandle | None = None
+        self._changes = 0
+        self._unreported = False
+        self._known: tuple[_Row, ...] | None = None
+        self._known_s = 0.0
 
     async def present(self) -> frozenset[tuple[str, str]] | None:
         """Return every address with its interface; None when it cannot be told.
 
         What changes after this has looked is reported by ``on_change``.
         """
-        try:
-            self._listen()
-            rows = await _dump()
-        except OSError:
-            return None
+        rows = await self._look()
         return None if rows is None else frozenset((row.address, row.interface) for row in rows)
+
+    async def local(self) -> frozenset[str] | None:
+        """Return every address, wherever it is; None when it cannot be told."""
+        rows = await self._look()
+        return None if rows is None else frozenset(row.address for row in rows)
 
     async def remove(self, vip: Vip) -> Outcome:
         """Take *vip* from its interface, and nothing else; one that is gone already is ok.
@@ -114,13 +122,30 @@ class Addresses:
             self._events.close()
             self._events = None
 
-    # --- events ---------------------------------------------------------------------------------
+    # --- looking --------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
+    async def _look(self) -> tuple[_Row, ...] | None:
+        """Return what is known, made anew if something has happened since."""
+        try:
+            events = self._listen()
+            if self._drain(events):
+                self._report(events)
+        except OSError:
+            return None
+        now_s, changes = asyncio.get_running_loop().time(), self._changes
+        if self._known is not None and now_s - self._known_s <= KNOWN_S:
+            return self._known
+        rows = await _dump()
+        if changes == self._changes:  # else it may be from before what has happened meanwhile
+            self._known, self._known_s = rows, now_s
+        return rows
+
+    def _listen(self) -> socket.socket:
         """Hear of changes from now on; raises OSError when no socket is to be had."""
         if self._events is not None:
-            return
+            return self._events
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        self._known = None
         events = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         try:
             events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
@@ -130,19 +155,35 @@ class Addresses:
             raise
         self._events = events
         asyncio.get_running_loop().add_reader(events, self._changed, events)
+        return events
 
     def _changed(self, events: socket.socket) -> None:
-        """Report it, and let what follows wait in the kernel for a while."""
-        _drain(events)
+        if self._drain(events):
+            self._report(events)
+
+    def _drain(self, events: socket.socket) -> bool:
+        """Forget what was known if there are events, and the events with it."""
+        if _drained(events):
+            self._known, self._unreported = None, True
+            self._changes += 1
+        return self._unreported
+
+    def _report(self, events: socket.socket) -> None:
+        """Say that something has changed, and leave what follows in the kernel for a while."""
+        if self._rest is not None:
+            return
         loop = asyncio.get_running_loop()
         loop.remove_reader(events)
         self._rest = loop.call_later(REST_S, self._rested, events)
+        self._unreported = False
         self._on_change()
 
     def _rested(self, events: socket.socket) -> None:
-        """Listen again: what has come meanwhile makes the socket readable at once."""
+        """Listen again: what has come meanwhile, read or not, is reported at once."""
         self._rest = None
         asyncio.get_running_loop().add_reader(events, self._changed, events)
+        if self._unreported:
+            self._report(events)
 
 
 async def local() -> frozenset[str] | None:
@@ -239,13 +280,14 @@ def _promotes(interface: str) -> bool:
     return False
 
 
-def _drain(events: socket.socket) -> None:
-    """Forget what is unread; each read may itself say that more has been dropped (ENOBUFS)."""
-    for _ in range(_EVENTS_MAX):
+def _drained(events: socket.socket) -> bool:
+    """Read all events, and tell whether there were any, or some were dropped (ENOBUFS)."""
+    for count in range(_EVENTS_MAX):
         try:
             events.recv(_EVENT_BYTES_MAX)
         except BlockingIOError:
-            return
+            return count > 0
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
+    return True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import wait_until
+from system.loadbalancer import when
 from system.shipped import HAPROXY_CFG, HOOK, QUICK, SENTINEL, haproxy_cfg
 
 if TYPE_CHECKING:
@@ -79,14 +80,40 @@ def test_a_hook_that_cannot_be_executed(balancer: LoadBalancer) -> None:
 
 
 def test_killed(balancer: LoadBalancer) -> None:
-    """Its unit's own drop-in brings it back, and the VIP; sentinel takes no part in it."""
+    """Its VIP is removed when a peer would take it, and it is started again, before systemd does."""
     balancer.supervise()
 
-    balancer.node.run("killall", "--signal", "KILL", "keepalived")
+    kill_keepalived(balancer)
 
-    wait_until(lambda: balancer.node.unit("keepalived")["NRestarts"] == "1", "systemd restarts it")
+    died = balancer.wait_event("keepalived.died")
+    assert "192.168.1.99" in died["vips_left"]
+    fenced = balancer.wait_event("vip.fenced")
+    assert when(fenced) - when(died) > 3  # the down timer of a pair with adverts of 1 s
+    balancer.wait_event("keepalived.started")
     wait_until(lambda: balancer.keepalived_states()[-1:] == ["MASTER"], "it is master again")
     balancer.wait_overall("healthy")
     balancer.wait_vip()
     balancer.assert_good()
-    assert not {"keepalived.stopped", "keepalived.started"} & set(balancer.names())
+    assert balancer.node.unit("keepalived")["NRestarts"] == "0"
+    assert "keepalived.stopped" not in balancer.names()
+
+
+def test_killed_while_paused(balancer: LoadBalancer) -> None:
+    """A paused sentinel leaves keepalived to systemd, whose start strips the VIP first."""
+    balancer.supervise()
+    balancer.node.run(SENTINEL, "pause", "--reason", "a test")
+
+    kill_keepalived(balancer)
+
+    wait_until(lambda: balancer.node.unit("keepalived")["NRestarts"] == "1", "systemd restarts it")
+    wait_until(lambda: balancer.keepalived_states()[-1:] == ["MASTER"], "it is master again")
+    assert not {"keepalived.started", "vip.fenced"} & set(balancer.names())
+    balancer.node.run(SENTINEL, "resume")
+    balancer.wait_overall("healthy")
+    balancer.assert_good()
+
+
+def kill_keepalived(balancer: LoadBalancer) -> None:
+    """Kill all of it at once: stopped first, the child cannot clean up when its parent dies."""
+    balancer.node.run("killall", "--signal", "STOP", "keepalived")
+    balancer.node.run("killall", "--signal", "KILL", "keepalived")
