@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 _CLONE_NEWNET: Final = 0x40000000
 _ETH_P_ALL: Final = 3
-#: Classic BPF for tc(8): drop VRRP (offset 14 is behind the Ethernet header), pass the rest.
+#: Classic BPF for tc(8), as the frame is with its Ethernet header: drop VRRP, pass the rest.
 _DEAF_TO_VRRP: Final = (
-    "8,40 0 0 12,21 0 2 2048,48 0 0 23,21 3 2 112,21 0 1 34525,48 0 0 20,6 0 0 4294967295,6 0 0 2"
+    "9,40 0 0 12,21 0 2 2048,48 0 0 23,5 0 0 2,21 0 3 34525,48 0 0 20,21 0 1 112,6 0 0 2,"
+    "6 0 0 4294967295"
 )
 
 
