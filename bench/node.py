@@ -19,6 +19,7 @@ sys.path.append(str(PROJECT / "tests"))
 
 from client import wait_until  # noqa: E402
 from lab.fixtures import why_no_lab  # noqa: E402  (the lab is the tests')
+from lab.held import hold_listeners, let_listeners_go  # noqa: E402
 from lab.image import held_image, lab_folder, project_recipe  # noqa: E402
 from lab.installation import install_sentinel  # noqa: E402
 from lab.network import Switch  # noqa: E402
@@ -138,6 +139,18 @@ def with_sentinel(node: Node) -> None:
     node.run("rm", "-f", MEMORY)
     node.run("systemctl", "start", "sentinel", timeout_s=30.0)
     wait_until(lambda: Files(node).read().serves, "sentinel finds HAProxy serving")
+
+
+def held_listeners(node: Node) -> None:
+    """Let systemd hold HAProxy's listeners, by the README's commands."""
+    node.run("systemctl", "stop", "sentinel")
+    hold_listeners(node)
+
+
+def plain_listeners(node: Node) -> None:
+    """Let HAProxy bind its own listeners, by the README's commands for going back."""
+    held_listeners(node)
+    let_listeners_go(node)
 
 
 def _restart_haproxy(node: Node) -> None:

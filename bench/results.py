@@ -16,7 +16,7 @@ from report import Report
 
 HERE: Final = Path(__file__).parent
 #: In the order in which a reader wants them.
-NAMES: Final = ("crash", "hang", "saturated", "hook", "daemon", "probe", "backends")
+NAMES: Final = ("crash", "hang", "held", "saturated", "hook", "daemon", "probe", "backends")
 HEADER: Final = """\
 # Measured
 

@@ -19,6 +19,7 @@ from typing import Final, assert_never
 from sentinel import turns
 from sentinel.checks import Check
 from sentinel.core import Phase, Policy, State, step
+from sentinel.core.fence import left
 from sentinel.core.standing import standing
 from sentinel.model import (
     Action,
@@ -50,6 +51,8 @@ from sentinel.parts import Parts
 #: but never so slowly that a lease is not renewed when it is due.
 TICK_S: Final = 0.2
 TICK_WHILE_UP_S: Final = 1.0
+#: A dead keepalived's VIPs have to go when the peer takes them, neither sooner nor later.
+TICK_TO_FENCE_S: Final = 0.02
 #: systemd's watchdog is fed at most this often, and only by completed steps.
 WATCHDOG_EVERY_S: Final = 1.0
 #: How often it is looked whether keepalived still calls the hook.
@@ -97,7 +100,7 @@ class Supervisor:
         self._performing: set[asyncio.Task[None]] = set()
         self._leased: tuple[bool, int] | None = None
         self._watchdog_s = -math.inf
-        self._phase_changed = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._incarnation_changed = asyncio.Event()
 
     def stop(self) -> None:
@@ -169,16 +172,18 @@ class Supervisor:
         """Let time pass, and see to what nobody else would."""
         hook_s = -math.inf
         while True:
-            self._phase_changed.clear()
+            self._hurry.clear()
             now_s = self._parts.clock()
             self._take(Tick())
             if now_s - hook_s >= HOOK_EVERY_S:
                 hook_s = now_s
                 self._take(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
             self._parts.log.retry()
-            await turns.wait(self._phase_changed, self._tick_s())
+            await turns.wait(self._hurry, self._tick_s())
 
     def _tick_s(self) -> float:
+        if left(self.state.vrrp):
+            return TICK_TO_FENCE_S
         if self.state.phase is not Phase.UP:
             return TICK_S
         return max(TICK_S, min(TICK_WHILE_UP_S, self._parts.renew_every_s))
@@ -223,8 +228,8 @@ class Supervisor:
         for action in actions:
             self._begin_action(action)
         self.steps += 1
-        if self.state.phase is not before.phase:
-            self._phase_changed.set()
+        if self.state.phase is not before.phase or left(self.state.vrrp) != left(before.vrrp):
+            self._hurry.set()
         if self.state.incarnation != before.incarnation:
             self._incarnation_changed.set()
             self.wake_all()

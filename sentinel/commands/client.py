@@ -47,8 +47,8 @@ def _answer(path: str, line: bytes, timeout_s: float) -> dict[str, Any]:
         ) from error
     except PermissionError as error:
         raise NoAnswerError(
-            f"you may not read {path}: run it as root, or, to ask for the status, as a member of the"
-            " group that status.group names in sentinel.toml",
+            f"you may not read {path}: run it as root, or, to ask for the status, as a member of"
+            " the group that status.group names in sentinel.toml",
             UNKNOWN,
         ) from error
     except (OSError, ValueError) as error:

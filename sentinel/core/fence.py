@@ -52,9 +52,9 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
     return state, (*reports, *actions)
 
 
-def left(view: VrrpView) -> tuple[Vip, ...]:
+def left(view: VrrpView | None) -> tuple[Vip, ...]:
     """Return the VIPs that a keepalived without a process has left on this node."""
-    if view.pids:
+    if view is None or view.pids:
         return ()
     return tuple(vip for seen in view.instances for vip in seen.present)
 

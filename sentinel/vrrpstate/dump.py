@@ -123,14 +123,23 @@ def _collect(parent: Proc, number: int) -> Dump:
         return Dump(levels=None, detail=f"keepalived's dump: {error.strerror}")
 
 
+def waits_for(pid: int, number: int) -> bool:
+    """Tell whether a process blocks or handles a signal, so that it would not be its end.
+
+    keepalived blocks its signals and reads them from a descriptor (signalfd(2)), from a few
+    milliseconds after its start on.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = (line.split()[1] for line in status.splitlines() if line.startswith(("SigB", "SigC")))
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
 def _require_waiting(parent: Proc, number: int) -> None:
     """Raise OSError unless *parent* is keepalived and has made itself ready for this signal."""
     seen = procfs.read_stat(parent.pid)
     if seen is None or seen.proc != parent or not is_keepalived(seen):
         raise ProcessLookupError(0, "keepalived has gone")
-    status = Path(f"/proc/{parent.pid}/status").read_text()
-    masks = (line.split()[1] for line in status.splitlines() if line.startswith(("SigB", "SigC")))
-    if not any(int(mask, 16) >> (number - 1) & 1 for mask in masks):
+    if not waits_for(parent.pid, number):
         raise OSError(0, "keepalived is not ready yet")
 
 
