@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from haproxies import wait_until
 
+from sentinel.model import Proc
+from sentinel.processes import procfs
 from sentinel.vrrp import Vip, VrrpInstance
 
 if TYPE_CHECKING:
@@ -96,3 +99,26 @@ def running_keepalived(text: str) -> Iterator[Keepalived]:
                 process.wait(20)
             finally:
                 process.kill()
+
+
+@contextmanager
+def running_under_its_name(folder: Path, *argv: str) -> Iterator[Proc]:
+    """Run another program under the name of keepalived, with its standard input held open."""
+    program = shutil.copy(Path(shutil.which(argv[0]) or "").resolve(), folder / "keepalived")
+    with subprocess.Popen((program, *argv[1:]), stdin=subprocess.PIPE) as process:
+        try:
+            wait_until(lambda: _runs(process.pid, program), "it runs")
+            yield proc_of(process.pid)
+        finally:
+            process.kill()
+
+
+def _runs(pid: int, program: Path) -> bool:
+    return Path(f"/proc/{pid}/exe").resolve() == program.resolve()
+
+
+def proc_of(pid: int) -> Proc:
+    """Identify a process that lives."""
+    stat = procfs.read_stat(pid)
+    assert stat is not None
+    return stat.proc

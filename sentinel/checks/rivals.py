@@ -120,6 +120,8 @@ class RivalsCheck:
             return Verdict.PASS, "not MASTER", RivalsView(rivals={})
         hindered = await self._probe() or hindered
         self._follow()  # what was held may have been lost while answers were waited for
+        if not self._held:
+            return Verdict.PASS, "not MASTER", RivalsView(rivals={})
         said = await self._note_healed()
         self._look_again()
         view = RivalsView(

@@ -10,8 +10,8 @@ The instructions: linux/filter.h, linux/bpf_common.h, and Documentation/networki
 
 from __future__ import annotations
 
-import ctypes
 import socket
+from array import array
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ Program = tuple[Instruction, ...]
 
 _SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h
 _INSTRUCTION: Final = Struct("=HBBI")
+_SOCK_FPROG: Final = Struct("@HP")
 #: What linux/filter.h calls LD, LDX, JMP and RET, with the modes and sizes that are used here.
 _WORD: Final = 0x20  # A = the word at K
 _HALF: Final = 0x28  # A = the half-word at K
@@ -133,8 +134,7 @@ def attach(sock: socket.socket, program: Program) -> None:
 
     Raises OSError when it is no program.
     """
-    code = b"".join(_INSTRUCTION.pack(*instruction) for instruction in program)
-    memory = ctypes.create_string_buffer(code, len(code))
-    # struct sock_fprog: how many instructions, and where they are
-    fprog = Struct("@HP").pack(len(program), ctypes.addressof(memory))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+    code = array("B", b"".join(_INSTRUCTION.pack(*instruction) for instruction in program))
+    address, _ = code.buffer_info()
+    # struct sock_fprog: how many instructions, and where they are; the kernel copies them
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _SOCK_FPROG.pack(len(program), address))

@@ -317,6 +317,17 @@ async def test_what_is_lost_is_forgotten(
     assert (seen.verdict, seen.detail) == (Verdict.PASS, "alone with VI_4, VI_6")
 
 
+async def test_what_is_lost_during_the_look_is_not_judged(
+    lan: tuple[Host, ...], alone: Callable[[], tuple[InstanceView, ...]]
+) -> None:
+    """Whoever answered has taken over."""
+    views = [(), alone(), (), alone()]
+    with watched(lan[0], lambda: views.pop()) as here:
+        details = [(await here.look()).detail for _ in range(2)]
+    assert details == ["not MASTER", "not MASTER"]
+    assert not views
+
+
 async def test_a_missing_interface_is_unknown(lan: tuple[Host, ...]) -> None:
     """Not to be able to look is not to be alone."""
     vip = Vip(address="192.0.2.99", prefix=24, interface="eth7")

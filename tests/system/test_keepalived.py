@@ -95,7 +95,6 @@ def test_killed(balancer: LoadBalancer) -> None:
     balancer.wait_overall("healthy")
     balancer.wait_vip()
     balancer.assert_good()
-    assert balancer.node.unit("keepalived")["NRestarts"] == "0"
     assert "keepalived.stopped" not in balancer.names()
 
 
