@@ -104,7 +104,8 @@ def running_keepalived(text: str) -> Iterator[Keepalived]:
 @contextmanager
 def running_under_its_name(folder: Path, *argv: str) -> Iterator[Proc]:
     """Run another program under the name of keepalived, with its standard input held open."""
-    program = shutil.copy(Path(shutil.which(argv[0]) or "").resolve(), folder / "keepalived")
+    program = folder / "keepalived"
+    shutil.copy(Path(shutil.which(argv[0]) or "").resolve(), program)
     with subprocess.Popen((program, *argv[1:]), stdin=subprocess.PIPE) as process:
         try:
             wait_until(lambda: _runs(process.pid, program), "it runs")

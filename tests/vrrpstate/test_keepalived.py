@@ -1,0 +1,184 @@
+"""keepalived's processes, played by a shell under its name: who is the parent, who speaks VRRP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from haproxies import wait_until
+from keepaliveds import running_under_its_name
+
+from sentinel.processes import procfs
+from sentinel.vrrpstate.keepalived import VRRP_PIDFILE, Keepalived, vrrp_pidfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sentinel.model import Proc
+
+#: A parent with two children, who all wait for an end of input that does not come.
+FAMILY = "exec 7<&0; (read line <&7) & (read line <&7) & wait"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), VRRP_PIDFILE),
+        (("-n", "-l"), VRRP_PIDFILE),
+        (("-r", "/run/a"), "/run/a"),
+        (("-r/run/a",), "/run/a"),
+        (("--vrrp_pid", "/run/a"), "/run/a"),
+        (("-n", "--vrrp_pid=/run/a", "-l"), "/run/a"),
+        (("-r",), VRRP_PIDFILE),
+    ],
+)
+def test_the_arguments_name_the_pidfile(words: Sequence[str], expected: str) -> None:
+    """In every form that getopt_long takes."""
+    assert vrrp_pidfile(("keepalived", *words)) == expected
+
+
+class Family:
+    """A parent and its two children."""
+
+    def __init__(self, parent: Proc, folder: Path) -> None:
+        self.parent = parent
+        self.pidfile = folder / "keepalived.pid"
+        self.vrrp_pidfile = folder / "vrrp.pid"
+
+    @property
+    def children(self) -> tuple[int, ...]:
+        """Those that live, oldest first."""
+        return procfs.children(self.parent.pid)
+
+
+@contextmanager
+def family(folder: Path) -> Iterator[Family]:
+    """Run the three, all of them named keepalived."""
+    folder.mkdir(exist_ok=True)
+    pidfile = str(folder / "vrrp.pid")
+    argv = ("bash", "-c", FAMILY, "keepalived", "-r", pidfile)
+    with running_under_its_name(folder, *argv) as parent:
+        found = Family(parent, folder)
+        wait_until(lambda: len(found.children) == 2, "the children are born")
+        children = found.children
+        try:
+            yield found
+        finally:
+            for child in children:
+                if child in found.children:
+                    os.kill(child, signal.SIGKILL)
+
+
+@contextmanager
+def following(main_pid: int, pidfile: Path) -> Iterator[Keepalived]:
+    """Follow it, and give everything back."""
+    with closing(Keepalived(lambda: main_pid, lambda: None, str(pidfile))) as keepalived:
+        yield keepalived
+
+
+async def test_its_own_pidfile_names_the_vrrp_process(tmp_path: Path) -> None:
+    """The other child checks servers; it comes last."""
+    with family(tmp_path) as them, following(them.parent.pid, them.pidfile) as keepalived:
+        for vrrp, other in (them.children, them.children[::-1]):
+            them.vrrp_pidfile.write_text(f"{vrrp}\n")
+            seen = keepalived.look()
+            assert seen.parent == them.parent
+            assert seen.pids == (them.parent.pid, vrrp, other)
+            assert seen.vrrp is not None
+            assert seen.vrrp.pid == vrrp
+            assert not seen.stopped
+
+
+async def test_a_dead_vrrp_process_is_not_mistaken_for_another_child(tmp_path: Path) -> None:
+    """The pidfile goes on naming the dead one until the next is born."""
+    with family(tmp_path) as them, following(them.parent.pid, them.pidfile) as keepalived:
+        vrrp, other = them.children
+        them.vrrp_pidfile.write_text(f"{vrrp}\n")
+        keepalived.look()
+        os.kill(vrrp, signal.SIGKILL)
+        wait_until(lambda: vrrp not in keepalived.look().pids, "its death is seen")
+        assert keepalived.look().vrrp is None
+        assert keepalived.look().pids == (them.parent.pid, other)
+
+
+async def test_without_a_pidfile_of_now_the_newest_child_speaks_vrrp(tmp_path: Path) -> None:
+    """There is none, or one of a keepalived of long ago."""
+    with family(tmp_path) as them, following(them.parent.pid, them.pidfile) as keepalived:
+        newest = keepalived.look().vrrp
+        assert newest is not None
+        assert newest.pid == them.children[-1]
+        them.vrrp_pidfile.write_text(f"{them.parent.pid}\n")
+        os.utime(them.vrrp_pidfile, (time.time() - 3600,) * 2)
+        assert keepalived.look().vrrp == newest
+
+
+async def test_a_stopped_vrrp_process_is_told(tmp_path: Path) -> None:
+    """The parent does not see it."""
+    with family(tmp_path) as them, following(them.parent.pid, them.pidfile) as keepalived:
+        vrrp = them.children[-1]
+        os.kill(vrrp, signal.SIGSTOP)
+        wait_until(lambda: keepalived.look().stopped, "it is seen to be stopped")
+        os.kill(vrrp, signal.SIGCONT)
+        wait_until(lambda: not keepalived.look().stopped, "it is seen to go on")
+
+
+async def test_children_are_followed_beyond_their_parents_death(tmp_path: Path) -> None:
+    """Whoever still lives may put a VIP back."""
+    with family(tmp_path) as them, following(them.parent.pid, them.pidfile) as keepalived:
+        children = them.children
+        keepalived.look()
+        os.kill(them.parent.pid, signal.SIGKILL)
+        wait_until(lambda: keepalived.look().parent is None, "the death is seen")
+        assert set(keepalived.look().pids) == set(children)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        wait_until(lambda: not keepalived.look().pids, "all are dead")
+
+
+async def test_the_pidfile_names_the_parent_when_nobody_else_does(tmp_path: Path) -> None:
+    """If it is older than the file; a recycled pid is not."""
+    with family(tmp_path) as them, following(0, them.pidfile) as keepalived:
+        them.pidfile.write_text(f"{them.parent.pid}\n")
+        assert keepalived.look().parent == them.parent
+
+
+async def test_one_that_nobody_names_is_searched_for(tmp_path: Path) -> None:
+    """It was started by hand with a pidfile elsewhere: it must not be held for dead."""
+    with family(tmp_path) as them, following(0, tmp_path / "none") as keepalived:
+        seen = keepalived.look()
+        assert seen.parent is not None
+        assert seen.parent.start_ticks <= them.parent.start_ticks, "another test's may be older"
+
+
+async def test_the_service_managers_word_is_heard_later_as_well(tmp_path: Path) -> None:
+    """The search had found another one before the unit's was known."""
+    with ExitStack() as stack:
+        first = stack.enter_context(family(tmp_path / "first"))
+        second = stack.enter_context(family(tmp_path / "second"))
+        first.pidfile.write_text(f"{first.parent.pid}\n")
+        named = [0]
+        keepalived = Keepalived(lambda: named[0], lambda: None, str(first.pidfile))
+        stack.callback(keepalived.close)
+        assert keepalived.look().parent == first.parent
+        named[0] = second.parent.pid
+        assert set(keepalived.look().pids) == {second.parent.pid, *second.children}
+        named[0] = 4_000_000  # it has died, and the unit has not been looked at again
+        assert keepalived.look().parent == second.parent
+
+
+async def test_nothing_stays_open(tmp_path: Path) -> None:
+    """Neither of the living nor of the dead."""
+    with family(tmp_path) as them:
+        keepalived = Keepalived(lambda: them.parent.pid, lambda: None, str(them.pidfile))
+        before = set(Path("/proc/self/fd").iterdir())  # noqa: ASYNC240  (proc(5) does not hang)
+        keepalived.look()
+        os.kill(them.children[0], signal.SIGKILL)
+        wait_until(lambda: len(keepalived.look().pids) == 2, "the death is seen")
+        keepalived.close()
+        keepalived.close()
+        assert set(Path("/proc/self/fd").iterdir()) == before  # noqa: ASYNC240  (as above)
