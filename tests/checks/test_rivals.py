@@ -322,7 +322,7 @@ async def test_what_is_lost_during_the_look_is_not_judged(
 ) -> None:
     """Whoever answered has taken over."""
     views = [(), alone(), (), alone()]
-    with watched(lan[0], lambda: views.pop()) as here:
+    with watched(lan[0], views.pop) as here:
         details = [(await here.look()).detail for _ in range(2)]
     assert details == ["not MASTER", "not MASTER"]
     assert not views
