@@ -31,6 +31,8 @@ from sentinel.model import (
     LookAtKeepalived,
     Observation,
     Observed,
+    Order,
+    Ordered,
     Outcome,
     Proc,
     ProcessView,
@@ -43,6 +45,7 @@ from sentinel.model import (
     StartKeepalived,
     StopKeepalived,
     Tick,
+    Verb,
     Verdict,
     View,
 )
@@ -309,6 +312,11 @@ class Shell:
         """Kill sentinel, whatever it is doing; systemd starts it again."""
         self.life = 0
         self.agenda.after(self.agenda.random.uniform(0.1, 2.0), self.begin)
+
+    def obey(self, verb: Verb) -> None:
+        """Take an administrator's order; without a running sentinel there is nobody to take it."""
+        if self.life:
+            self.take(Ordered(order=Order(verb=verb)))
 
     def wake(self, name: str) -> None:
         """Run a check now, or once more when it is just running."""
@@ -580,6 +588,11 @@ def _stop_by_hand(node: Node, while_s: float) -> None:
 
 
 #: What is no fault of HAProxy's, and must not cost it anything.
+def _pause(node: Node, while_s: float) -> None:
+    node.shell.obey(Verb.PAUSE)
+    node.agenda.after(while_s, lambda: node.shell.obey(Verb.RESUME))
+
+
 BENIGN: Final[Mapping[str, Fault]] = {
     "servers are down": _set("haproxy", backends="down"),
     "servers hang": _set("haproxy", backends="hanging"),
@@ -602,6 +615,7 @@ ALL: Final[Mapping[str, Fault]] = {
     "an administrator stops HAProxy": _stop_by_hand,
     "an administrator restarts HAProxy": lambda node, _: node.manager.start_by_hand(),
     "the service manager hangs": _set("manager", hangs=True),
+    "sentinel is paused": _pause,
     "keepalived is stubborn": _set("keepalived", stubborn=True),
     "calls about keepalived hang": _set("keepalived", hangs=True),
 }
@@ -609,6 +623,7 @@ ALL: Final[Mapping[str, Fault]] = {
 
 def heal(node: Node) -> None:
     """End every fault that does not end without sentinel; a hung HAProxy stays as it is."""
+    node.shell.obey(Verb.RESUME)
     haproxy, manager = node.haproxy, node.manager
     haproxy.backends, haproxy.configuration_valid, haproxy.stillborn = "up", True, 0
     haproxy.saturated = haproxy.api_hangs = manager.hangs = False

@@ -20,6 +20,7 @@ from sentinel.model import (
     KillHaproxy,
     LookAtHaproxy,
     LookAtKeepalived,
+    Recheck,
     Report,
     RestartHaproxy,
     StartKeepalived,
@@ -39,6 +40,10 @@ POLICIES: Final = (
     Policy(checks={}, restart_budget=5, restart_window_s=10.0, backoff_s=0.2, hold_s=0.0),
     Policy(checks={}, restart_budget=0, restart_window_s=5.0, stop_after_s=0.0, hold_s=1.0),
 )
+
+
+#: What a paused sentinel may do: look, and speak.
+IDLE: Final = (Report, Recheck, LookAtHaproxy, LookAtKeepalived)
 
 
 @dataclass(slots=True)
@@ -62,6 +67,7 @@ class Watcher:
         self._judge_memory(before, after, now_s)
         for action in actions:
             self._judge_action(node, after, action, now_s)
+            assert not after.memory.intent.paused or isinstance(action, IDLE), action
         under_way = node.shell.under_way
         ours = [a for a in (*under_way, *actions) if isinstance(a, RestartHaproxy | KillHaproxy)]
         theirs = [
@@ -159,7 +165,7 @@ def bound_s(policy: Policy) -> float:
         policy.restart_window_s
         + 2 * policy.backoff_max_s
         + 3 * policy.verify_s
-        + policy.hold_s
+        + 8 * policy.hold_s  # three failures in one history double it three times
         + 2 * moves.ORPHAN_PAUSE_S
         + manager.JOB_MAX_S
         + 2 * manager.LOOK_MAX_S
