@@ -337,6 +337,14 @@ class HookSeen:
     age_s: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressTaken:
+    """Somebody who is neither keepalived nor sentinel took an address off this node."""
+
+    address: str
+    by: str
+
+
 class Verb(StrEnum):
     """What an administrator can ask of a running sentinel."""
 
@@ -381,6 +389,7 @@ Event = (
     | HookSeen
     | Ordered
     | Interrupted
+    | AddressTaken
 )
 
 

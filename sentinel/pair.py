@@ -22,6 +22,7 @@ from sentinel.drivers.addresses import Addresses
 from sentinel.drivers.peerserver import PeerServer
 from sentinel.model import Outcome
 from sentinel.neighbours.announce import announce
+from sentinel.removals import Removal
 from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpState, VrrpView
 
 
@@ -36,13 +37,17 @@ class Pair:
         view: Callable[[], VrrpView | None],
         keepalived_pid: Callable[[], int],
         wake: Callable[[str], None],
+        on_removal: Callable[[Removal], None],
     ) -> None:
-        """Follow keepalived as *config* says; *view* is what was seen last, *wake* runs a check."""
+        """Follow keepalived as *config* says; *view* is what was seen last, *wake* runs a check.
+
+        *on_removal* is told of addresses that others than keepalived take away.
+        """
         self._config = config
         self._view = view
         self._conf = keepalivedcfg.KeepalivedConf()
         self._read: tuple[tuple[str, int], ...] | None = None  # the files, as they were
-        self._addresses = Addresses(lambda: wake("vrrp"))
+        self._addresses = Addresses(lambda: wake("vrrp"), on_removal)
         self._vrrp = VrrpCheck(
             replace(config.vrrp, fifo=config.fifo),
             self._instances,

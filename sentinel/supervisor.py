@@ -34,8 +34,6 @@ from sentinel.model import (
     LookAtHaproxy,
     LookAtKeepalived,
     Observed,
-    Order,
-    Ordered,
     Outcome,
     Recheck,
     RemoveVips,
@@ -112,9 +110,9 @@ class Supervisor:
         if name in self._watches:
             self._watches[name].wake.set()
 
-    def obey(self, order: Order) -> None:
-        """Take an administrator's order."""
-        self._take(Ordered(order=order))
+    def tell(self, event: Event) -> None:
+        """Take an event from outside: an administrator's order, the kernel's notice."""
+        self._take(event)
 
     def wake_all(self) -> None:
         """Run every check now."""

@@ -35,11 +35,12 @@ from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
 from sentinel.log import EventLog
 from sentinel.memory import invocation_file, memory_file
-from sentinel.model import Instance
+from sentinel.model import AddressTaken, Instance, Ordered
 from sentinel.pair import Pair
 from sentinel.parts import Parts
 from sentinel.policy import check_policy, policy_of
 from sentinel.processes.invocation import Invocation, running
+from sentinel.removals import Removal
 from sentinel.snapshot import Surroundings, snapshot
 from sentinel.supervisor import HISTORY_MAX, History, Supervisor
 from sentinel.survey import Survey
@@ -101,6 +102,7 @@ class Wiring:
             view=lambda: self.state.vrrp,
             keepalived_pid=lambda: self._keepalived.main_pid if self._keepalived else 0,
             wake=self._wake,
+            on_removal=self._removed,
         )
         self._discovered: dict[Probe, ProbeCheck] = {}
         self._haproxy: service.Service | None = None
@@ -242,6 +244,10 @@ class Wiring:
 
     # --- what the parts ask each other -----------------------------------------------------------
 
+    def _removed(self, removal: Removal) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tell(AddressTaken(address=removal.address, by=removal.by))
+
     def _wake(self, name: str) -> None:
         if self._supervisor is not None:
             self._supervisor.wake(name)
@@ -311,7 +317,7 @@ def _obey(supervisor: Supervisor, line: str) -> str:
         order = orders.read(line)
     except ValueError as error:
         return orders.refused(error)
-    supervisor.obey(order)
+    supervisor.tell(Ordered(order=order))
     return orders.TAKEN
 
 

@@ -24,7 +24,7 @@ line carry their own time, and a lowered priority is ``OK-253``. The events:
     finished restart|kill|stop-keepalived|start-keepalived ok|failed [WORDS]
     hook called AGE_S | never                   removed CHECK
     vrrp [dead] [CLAIM] [vip]                   peer serving UP/TOTAL | failing
-    order pause|stepdown|resume [for S] [drain] [by NAME]
+    order pause|stepdown|resume [for S] [drain] [by NAME]    taken ADDRESS by NAME
     sentinel restarted                          ticks UNTIL [blind]
 
 ``ticks`` lets time pass in steps of 0.2 s, and ``TIME..UNTIL/STEP`` repeats an event; meanwhile
@@ -43,6 +43,7 @@ from sentinel.core import CheckPolicy, Memory, Phase, Policy, State, step
 from sentinel.core.standing import standing
 from sentinel.model import (
     Action,
+    AddressTaken,
     CheckRemoved,
     Code,
     ConfigurationView,
@@ -238,6 +239,9 @@ class _Play:
             case "hook":
                 age_s = None if rest == "never" else float(rest.removeprefix("called "))
                 return HookSeen(age_s=age_s)
+            case "taken":
+                address, _, by = rest.partition(" by ")
+                return AddressTaken(address=address, by=by)
             case "order":
                 return Ordered(order=_order(rest))
             case "removed":

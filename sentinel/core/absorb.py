@@ -10,9 +10,10 @@ from sentinel.core.evidence import alive, answered, saturated, spoke
 from sentinel.core.manager import runs
 from sentinel.core.outcomes import finished, haproxy_seen, interrupted, keepalived_seen
 from sentinel.core.state import CheckPolicy, CheckState, Health, Policy, State
-from sentinel.core.views import Absorbed, saturation_over, see
+from sentinel.core.views import Absorbed, address_taken, saturation_over, see
 from sentinel.model import (
     SILENT,
+    AddressTaken,
     CheckRemoved,
     Event,
     Finished,
@@ -40,7 +41,9 @@ _OF_AN_INCARNATION: Final = frozenset(
 _SPOKEN_FOR: Final = frozenset({Scope.PROCESS, Scope.CONFIGURATION})
 
 
-def absorb(policy: Policy, state: State, event: Event, now_s: float) -> Absorbed:
+def absorb(  # noqa: C901  (one arm an event)
+    policy: Policy, state: State, event: Event, now_s: float
+) -> Absorbed:
     """Return the state that knows *event*."""
     match event:
         case Tick():
@@ -64,6 +67,8 @@ def absorb(policy: Policy, state: State, event: Event, now_s: float) -> Absorbed
             return interrupted(policy, state, now_s)
         case Ordered(order=order):
             return intent.obey(state, order, now_s)
+        case AddressTaken():
+            return address_taken(state, event)
         case HookSeen(age_s=age_s):
             return _hook(policy, state, age_s, now_s)
 

@@ -8,6 +8,7 @@ from sentinel.core.evidence import alive, saturated
 from sentinel.core.standing import lose
 from sentinel.core.state import Policy, State
 from sentinel.model import (
+    AddressTaken,
     ConfigurationView,
     Instance,
     ListenersView,
@@ -148,3 +149,21 @@ def _vrrp(state: State, view: VrrpView) -> Absorbed:
 
 def _instance_report(name: str, seen: InstanceView, *fields: tuple[str, str]) -> Report:
     return Report(name=name, level="info", fields=(("instance", seen.instance.name), *fields))
+
+
+def address_taken(state: State, event: AddressTaken) -> Absorbed:
+    """Report a VIP that was taken off this node while keepalived holds it.
+
+    keepalived notices and takes it again, if it lives; who did it will do it again.
+    """
+    reports = tuple(
+        Report(
+            name="vip.taken",
+            level="error",
+            fields=(("instance", seen.instance.name), ("vip", str(vip)), ("by", event.by)),
+        )
+        for seen in (state.vrrp.instances if state.vrrp else ())
+        for vip in seen.present
+        if vip.address == event.address
+    )
+    return state, reports

@@ -38,7 +38,7 @@ class Looker:
         self.instances = instances
         self.woken = asyncio.Event()
         self.seen: list[Observation] = []
-        self.addresses = Addresses(self.woken.set)
+        self.addresses = Addresses(self.woken.set, lambda _: None)
         self.check = VrrpCheck(
             config.Vrrp(fifo=fifo),
             conf=lambda: self.instances,
@@ -229,7 +229,7 @@ def test_a_reload_is_survived(fifo: str) -> None:
                 claim = claim_of(fault)
                 assert claim is not None
                 assert claim.source == "FIFO", "it hears the FIFO that is there now"
-                assert Verdict.FAIL not in looker.verdicts()
+                assert Verdict.FAIL not in looker.verdicts(), looker.seen
 
     apart(body)
 
@@ -283,7 +283,7 @@ def test_a_killed_parent_takes_its_child_along() -> None:
                 os.kill(keepalived.pid, signal.SIGKILL)
                 await looker.until(lambda seen: not view_of(seen).pids)
                 assert not view_of(looker.seen[-1]).instances[0].present
-                assert Verdict.FAIL not in looker.verdicts()
+                assert Verdict.FAIL not in looker.verdicts(), looker.seen
 
     apart(body)
 
@@ -317,7 +317,23 @@ def test_a_keepalived_without_our_fifo_is_followed_all_the_same() -> None:
                 await looker.until_said(MASTER)
                 ip("link", "set", "v1", "down")
                 await looker.until_said("VI_1: FAULT 150")
-                assert Verdict.FAIL not in looker.verdicts()
+                assert Verdict.FAIL not in looker.verdicts(), looker.seen
+
+    apart(body)
+
+
+def test_a_claim_that_cannot_be_confirmed_is_a_failure_in_the_end() -> None:
+    """A parent that is stopped hands no signal on; what its last dump said was true once."""
+
+    async def body() -> None:
+        with running_keepalived(keepaliveds.conf(fifo="", vips="192.0.2.1 no_track")) as keepalived:
+            async with looking(VI_1) as looker:
+                await looker.until_said(MASTER)
+                os.kill(keepalived.pid, signal.SIGSTOP)
+                ip("address", "del", "192.0.2.1/32", "dev", "v0")
+                failed = await looker.until(lambda seen: seen.verdict is Verdict.FAIL)
+                assert failed.detail == "VI_1: MASTER (claimed), VIP 192.0.2.1 absent"
+                os.kill(keepalived.pid, signal.SIGCONT)
 
     apart(body)
 
@@ -381,7 +397,7 @@ def test_addresses_that_cannot_be_read_are_unknown() -> None:
 
 async def wait_for_vip(*, here: bool) -> None:
     """Wait until the VIP is on this node, or is not."""
-    addresses = Addresses(lambda: None)
+    addresses = Addresses(lambda: None, lambda _: None)
     try:
         async with asyncio.timeout(DEADLINE_S):
             while True:

@@ -123,7 +123,7 @@ class Watched:
     def __init__(self) -> None:
         self.woken = asyncio.Event()
         self.looks = 0
-        self.addresses = Addresses(self.woken.set)
+        self.addresses = Addresses(self.woken.set, lambda _: None)
 
     async def look(self) -> frozenset[tuple[str, str]]:
         """Look once."""
@@ -330,7 +330,7 @@ def test_a_node_that_may_not_remove_it_says_so() -> None:
         "from sentinel.drivers.addresses import Addresses\n"
         "from sentinel.vrrp import Vip\n"
         "vip = Vip(address='127.0.0.1', prefix=8, interface='lo')\n"
-        "print(asyncio.run(Addresses(print).remove(vip)).detail)"
+        "print(asyncio.run(Addresses(print, print).remove(vip)).detail)"
     )
     user = ("setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps=-all")
     argv = ("unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *user)
@@ -342,7 +342,7 @@ def test_a_node_that_may_not_remove_it_says_so() -> None:
 
 async def test_a_kernel_that_cannot_be_asked_removes_nothing() -> None:
     """No descriptor is left for a socket: a refusal in words, and no address taken for gone."""
-    watched = Addresses(lambda: None)
+    watched = Addresses(lambda: None, lambda _: None)
     await addresses.local()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
