@@ -92,6 +92,7 @@ def _memory(raw: Mapping[str, Any]) -> Memory:
     numbers = (
         *(*memory.restarts, memory.attempt, memory.next_attempt_s, memory.failed_since_s or 0),
         *(*memory.failures, *memory.keepalived_starts, intent.since_s, intent.until_s or 0),
+        intent.until_worker or 0,
     )
     if not all(isinstance(number, int | float) for number in numbers):
         raise TypeError("a time in it is not a number")

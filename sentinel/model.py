@@ -357,7 +357,8 @@ class Verb(StrEnum):
 class Order:
     """One request of an administrator's: for how long (None: until RESUME), why, and whose it is.
 
-    *drain* lets PAUSE hand the VIP over as well.
+    *drain* lets PAUSE hand the VIP over as well. *until_start* ends it when HAProxy, started anew,
+    serves.
     """
 
     verb: Verb
@@ -365,6 +366,7 @@ class Order:
     reason: str = ""
     by: str = ""
     drain: bool = False
+    until_start: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

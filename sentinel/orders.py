@@ -23,7 +23,8 @@ def read(line: str) -> Order:
     try:
         raw = json.loads(line)
         verb, for_s, reason = Verb(raw["verb"]), raw.get("for_s"), raw.get("reason", "")
-        by, drain = raw.get("by", ""), raw.get("drain", False)
+        by, drain = raw.get("by", ""), raw.get("drain", False) is True
+        until_start = raw.get("until_start", False) is True
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"that is no order: {error}") from error
     if not all(isinstance(text, str) and len(text) <= _WORD_CHARS_MAX for text in (reason, by)):
@@ -31,7 +32,7 @@ def read(line: str) -> Order:
     number = isinstance(for_s, int | float) and not isinstance(for_s, bool)
     if for_s is not None and not (number and 0 < for_s <= _FOR_MAX_S):
         raise ValueError("the time of an order is more than nothing and at most a year")
-    return Order(verb=verb, for_s=for_s, reason=reason, by=by, drain=drain is True)
+    return Order(verb=verb, for_s=for_s, reason=reason, by=by, drain=drain, until_start=until_start)
 
 
 def refused(error: ValueError) -> str:

@@ -24,7 +24,7 @@ line carry their own time, and a lowered priority is ``OK-253``. The events:
     finished restart|kill|stop-keepalived|start-keepalived ok|failed [WORDS]
     hook called AGE_S | never                   removed CHECK
     vrrp [dead] [CLAIM] [vip]                   peer serving UP/TOTAL | failing
-    order pause|stepdown|resume [for S] [drain] [by NAME]    taken ADDRESS by NAME
+    order pause|stepdown|resume [for S] [drain] [until-start] [by NAME]  taken ADDRESS by NAME
     sentinel restarted                          ticks UNTIL [blind]
 
 ``ticks`` lets time pass in steps of 0.2 s, and ``TIME..UNTIL/STEP`` repeats an event; meanwhile
@@ -333,6 +333,7 @@ def _order(words: str) -> Order:
         for_s=float(given["for"]) if "for" in given else None,
         by=given.get("by", ""),
         drain="drain" in more,
+        until_start="until-start" in more,
     )
 
 

@@ -128,6 +128,7 @@ def _order(args: argparse.Namespace, verb: Verb) -> Order:
         reason=getattr(args, "reason", ""),
         by=os.environ.get("SUDO_USER") or _user(),
         drain=getattr(args, "drain", False),
+        until_start=getattr(args, "until_start", False),
     )
 
 

@@ -18,6 +18,11 @@ from sentinel.model import Verb
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the subcommand."""
     parser = add_order_parser(subparsers, "stepdown", "hand the VIP to the other node", __doc__)
+    parser.add_argument(
+        "--until-start",
+        action="store_true",
+        help="end it when HAProxy has been started anew (for ExecStop= of haproxy.service)",
+    )
     parser.set_defaults(run=run)
 
 

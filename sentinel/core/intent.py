@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sentinel.core.state import Intent, State
+from sentinel.core.state import Intent, Phase, State
 from sentinel.core.views import Absorbed
 from sentinel.model import Order, Report, Verb
 
@@ -19,6 +19,7 @@ def obey(state: State, order: Order, now_s: float) -> Absorbed:
         stepped_down=before.stepped_down or order.verb is Verb.STEPDOWN or order.drain,
         since_s=now_s,
         until_s=None if order.for_s is None else now_s + order.for_s,
+        until_worker=_started(state) if order.until_start else None,
         reason=order.reason,
         by=order.by,
     )
@@ -33,11 +34,21 @@ def obey(state: State, order: Order, now_s: float) -> Absorbed:
 
 
 def expire(state: State, now_s: float) -> Absorbed:
-    """End what was asked for when its time is over."""
-    until_s = state.memory.intent.until_s
-    if until_s is None or now_s < until_s:
+    """End what was asked for when its time is over, or its purpose fulfilled."""
+    intent = state.memory.intent
+    if intent.until_s is not None and now_s >= intent.until_s:
+        return _end(state, "its time is over", now_s)
+    if intent.until_worker is None or state.phase is not Phase.UP:
         return state, ()
-    return _end(state, "its time is over", now_s)
+    if _started(state) <= intent.until_worker:
+        return state, ()
+    return _end(state, "HAProxy has been started and serves", now_s)
+
+
+def _started(state: State) -> int:
+    """Return when the present worker was started, 0 without one."""
+    worker = state.instance.worker if state.instance is not None else None
+    return worker.start_ticks if worker is not None else 0
 
 
 def _end(state: State, reason: str, now_s: float) -> Absorbed:

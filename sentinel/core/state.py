@@ -152,13 +152,15 @@ class CheckState:
 class Intent:
     """What an administrator wants of this node until *until_s* (None: until it is taken back).
 
-    *paused*: sentinel mends nothing. *stepped_down*: the other node is to hold the VIP.
+    *paused*: sentinel mends nothing. *stepped_down*: the other node is to hold the VIP. Both also
+    end when a worker serves that was started after *until_worker* (start time in clock ticks).
     """
 
     paused: bool = False
     stepped_down: bool = False
     since_s: float = 0.0
     until_s: float | None = None
+    until_worker: int | None = None
     reason: str = ""
     by: str = ""
 
