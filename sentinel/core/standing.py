@@ -24,8 +24,12 @@ PROCESS_STALE_S: Final = 5.0
 LOWERED_MAX: Final = 253
 #: With all servers down the priority is lowered by this much: in percent of what is lost.
 DEGRADED_MAX: Final = 100
-#: Servers that are lost for this long are lost; nodes that see it at different times differ less.
-LOST_AFTER_S: Final = 3.0
+#: A smaller loss is not worth the connections that a move of the VIP costs.
+DEGRADED_FROM_PCT: Final = 20
+#: Servers that are lost for this long are lost: two nodes notice the same loss at different times.
+#: When none is left there is nothing to be lost by moving.
+LOST_AFTER_S: Final = 10.0
+ALL_LOST_AFTER_S: Final = 3.0
 #: With Policy.stay_on_crash the VIP stays for so long: HAProxy starts in a tenth of it.
 STAY_S: Final = 1.0
 #: What the peer said of itself is believed for so long.
@@ -87,7 +91,7 @@ def _shared_fault(policy: Policy, state: State, reason: str, now_s: float) -> St
 def _degraded(policy: Policy, state: State, now_s: float) -> Standing | None:
     """Be worth as much less as servers are lost; None when that would be of no use."""
     lost_pct = state.lost.believed_pct
-    if not lost_pct or not policy.degrade or why_not_lowered(policy, state):
+    if lost_pct < DEGRADED_FROM_PCT or not policy.degrade or why_not_lowered(policy, state):
         return None
     if policy.peer and not peer_is_better(state, now_s, lost_pct):
         return None
@@ -146,7 +150,8 @@ def lose(policy: Policy, state: State, pools: tuple[PoolView, ...], now_s: float
     lost = state.lost
     if seen_pct != lost.seen_pct:
         lost = replace(lost, seen_pct=seen_pct, since_s=now_s)
-    wait_s = LOST_AFTER_S if seen_pct > lost.believed_pct else policy.hold_s
+    worse_s = ALL_LOST_AFTER_S if seen_pct == 100 else LOST_AFTER_S  # noqa: PLR2004
+    wait_s = worse_s if seen_pct > lost.believed_pct else policy.hold_s
     if now_s - lost.since_s >= wait_s:
         lost = Lost(seen_pct=seen_pct, since_s=lost.since_s, believed_pct=seen_pct)
     return replace(state, pools=pools, lost=lost)
