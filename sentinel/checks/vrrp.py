@@ -4,7 +4,8 @@ keepalived's notify FIFO tells when its state changes, its JSON dump how it is (
 a restart or a reload, in doubt, and now and then), the kernel which addresses this node has, and
 pidfds that keepalived dies. A claim and the addresses change some milliseconds apart: only what
 disagrees for DISAGREEMENT_S, and after another look at the dump, is a failure. VIPs that a dead
-keepalived has left behind need no such patience: nobody will take them away.
+keepalived has left behind need no such patience: nobody will take them away. A claim known from a
+dump alone may be old, and keepalived busy: it gets UNCONFIRMED_S to be confirmed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Present = Callable[[], Awaitable[frozenset[tuple[str, str]] | None]]
 
 DISAGREEMENT_S: Final = 1.0
+UNCONFIRMED_S: Final = 3.0
 DUMP_EVERY_S: Final = 30.0
 #: keepalived logs a line for each dump, and writes it while it ought to send its adverts.
 DUMP_AT_MOST_EVERY_S: Final = 1.0
@@ -85,7 +87,7 @@ class VrrpCheck:
         self._claims = Claims()
         self._lived = False
         self._dumped: tuple[object, ...] = ()
-        self._dumped_s = -DUMP_EVERY_S
+        self._dumped_s = self._learnt_s = -DUMP_EVERY_S
         self._dump_error = ""
         self._troubled_s: dict[str, float] = {}
         self._patience: asyncio.TimerHandle | None = None
@@ -160,7 +162,7 @@ class VrrpCheck:
         grounds = (processes.vrrp, instances, self._fifo.opened)
         new = grounds != self._dumped or now_s - self._dumped_s >= DUMP_EVERY_S
         doubt = any(
-            now_s - since_s >= DISAGREEMENT_S and self._dumped_s < since_s
+            now_s - since_s >= DISAGREEMENT_S and self._learnt_s < since_s
             for since_s in self._troubled_s.values()
         )
         rested = now_s - self._dumped_s >= DUMP_AT_MOST_EVERY_S
@@ -170,7 +172,7 @@ class VrrpCheck:
         dump = await self._dumps.ask(processes.parent)
         self._dump_error = dump.detail
         if dump.levels is not None:
-            self._dumped = grounds
+            self._dumped, self._learnt_s = grounds, now_s
             self._claims.learn(dump.levels, now_s)
 
     # --- judging --------------------------------------------------------------------------------
@@ -187,7 +189,8 @@ class VrrpCheck:
             trouble: self._troubled_s[trouble.name] + trouble.after_s - now_s
             for trouble in troubles
         }
-        self._wait(min((left for left in left_s.values() if left > 0), default=None))
+        doubt_s = (since_s + DISAGREEMENT_S - now_s for since_s in self._troubled_s.values())
+        self._wait(min((left for left in (*doubt_s, *left_s.values()) if left > 0), default=None))
         failed = [trouble for trouble, left in left_s.items() if left <= 0]
         if failed:
             return Verdict.FAIL, failed[0].code, _several([trouble.words for trouble in failed])
@@ -210,11 +213,18 @@ class VrrpCheck:
                 name=seen.instance.name,
                 words=words,
                 code=Code.L7STS,
+                after_s=self._patience_s(seen),
                 began_s=seen.claim.since_s if seen.claim else 0.0,
             )
             for seen in view.instances
             if (words := _disagreement(seen))
         ]
+
+    def _patience_s(self, seen: InstanceView) -> float:
+        """Return how long a disagreement is borne: longer while only an old dump is its witness."""
+        began_s = self._troubled_s.get(seen.instance.name, _now_s())
+        heard = seen.claim is None or seen.claim.source != "JSON" or self._learnt_s >= began_s
+        return DISAGREEMENT_S if heard else UNCONFIRMED_S
 
     def _wait(self, left_s: float | None) -> None:
         """Look again as soon as a disagreement has lasted long enough."""
