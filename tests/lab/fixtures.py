@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import pytest
@@ -18,7 +19,7 @@ from lab.node import Node
 from lab.traces import hierarchies, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PROGRAMS: Final = (
@@ -70,6 +71,21 @@ def lab_image(lab: Path) -> Iterator[Path]:
     """Root of the image, made on first use: a minute and a half, then kept."""
     with held_image(lab, project_recipe()) as root:
         yield root
+
+
+@pytest.fixture(scope="session")
+def image(lab: Path) -> Iterator[Callable[[str], Path]]:
+    """Hold the image of a Debian release, made if need be, from when it is asked for."""
+    held: dict[str, Path] = {}
+    with ExitStack() as stack:
+
+        def hold(suite: str) -> Path:
+            if suite not in held:
+                recipe = replace(project_recipe(), suite=suite)
+                held[suite] = stack.enter_context(held_image(lab, recipe))
+            return held[suite]
+
+        yield hold
 
 
 @pytest.fixture

@@ -116,6 +116,12 @@ class Switch:
         """Pull the cable: the machine's interface stays up and loses its carrier."""
         self._namespace.ip("link", "set", self._ports[machine.name, interface], "down")
 
+    def keep_multicast(self, machine: Namespace, *, kept: bool, interface: str = "eth0") -> None:
+        """Keep multicast (VRRP) from *machine*, or no longer; all else passes: a one-way loss."""
+        port = self._ports[machine.name, interface]
+        flood = "off" if kept else "on"
+        self._namespace.ip("link", "set", port, "type", "bridge_slave", "mcast_flood", flood)
+
     def plug(self, machine: Namespace, interface: str = "eth0") -> None:
         """Plug the cable in again."""
         self._namespace.ip("link", "set", self._ports[machine.name, interface], "up")

@@ -10,12 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from lab.image import PROJECT
 from lab.installation import install_sentinel
 from lab.network import Namespace, Switch
 from lab.node import Node
 from system.loadbalancer import LoadBalancer
-from system.shipped import ADDRESS, NEIGHBOUR, WEB_SERVER
+from system.shipped import ADDRESS, KEEPALIVED_CONF, NEIGHBOUR, WEB_SERVER, keepalived_conf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +32,7 @@ def running_load_balancer(image: Path) -> Iterator[LoadBalancer]:
         node = stack.enter_context(Node(image))
         neighbour = stack.enter_context(Namespace())
         switch = stack.enter_context(Switch())
-        # As systemd sets it on a real machine; with 10, journald cannot hand rsyslog a few lines.
-        node.network.run("sh", "-c", "echo 512 >/proc/sys/net/unix/max_dgram_qlen")
+        lengthen_queues(node)
         node.power_on()
         switch.connect(node.network, f"{ADDRESS}/24")
         switch.connect(neighbour, f"{NEIGHBOUR}/24")
@@ -49,6 +47,11 @@ def running_load_balancer(image: Path) -> Iterator[LoadBalancer]:
         yield LoadBalancer(node, neighbour)
 
 
+def lengthen_queues(node: Node) -> None:
+    """Do as systemd on a real machine; with 10, journald cannot hand rsyslog a few lines."""
+    node.network.run("sh", "-c", "echo 512 >/proc/sys/net/unix/max_dgram_qlen")
+
+
 def serve_web(node: Node) -> None:
     """Start the first web server, which lives on the load balancer itself, until its shutdown."""
     quiet = ("-p", "StandardOutput=null", "-p", "StandardError=null")
@@ -60,6 +63,5 @@ def serve_web(node: Node) -> None:
 def _set_up(node: Node) -> None:
     """Put everything in place that no test changes."""
     install_sentinel(node)
-    keepalived = (PROJECT / "contrib/keepalived/fast/master.conf").read_text()
-    node.write("/etc/keepalived/keepalived.conf", keepalived)
+    node.write(KEEPALIVED_CONF, keepalived_conf("fast", "master"))
     serve_web(node)

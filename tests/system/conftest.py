@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from lab.fixtures import lab
-from lab.image import held_image, project_recipe
+from lab.fixtures import image, lab
 from system.boot import SUITES, running_load_balancer
 
 if TYPE_CHECKING:
@@ -18,21 +16,6 @@ if TYPE_CHECKING:
     from system.loadbalancer import LoadBalancer
 
 __all__ = ["balancer", "image", "lab", "machine"]
-
-
-@pytest.fixture(scope="session")
-def image(lab: Path) -> Iterator[Callable[[str], Path]]:
-    """Hold the image of a Debian release, made if need be, from when it is asked for."""
-    held: dict[str, Path] = {}
-    with ExitStack() as stack:
-
-        def hold(suite: str) -> Path:
-            if suite not in held:
-                recipe = replace(project_recipe(), suite=suite)
-                held[suite] = stack.enter_context(held_image(lab, recipe))
-            return held[suite]
-
-        yield hold
 
 
 @pytest.fixture(scope="session")

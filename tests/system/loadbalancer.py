@@ -37,12 +37,17 @@ if TYPE_CHECKING:
     from lab.node import Node
 
 
+#: HAProxy's configuration where nothing else is said.
+HAPROXY: Final = haproxy_cfg()
+
+
 class LoadBalancer:
     """One running load balancer and its neighbour on the wire."""
 
-    def __init__(self, node: Node, neighbour: Namespace) -> None:
+    def __init__(self, node: Node, neighbour: Namespace, haproxy_cfg: str = HAPROXY) -> None:
         self.node: Final = node
         self.neighbour: Final = neighbour
+        self.haproxy_cfg: Final = haproxy_cfg
         self.notes: list[str] = []
         self._since_s = 0.0
         self._well_s = 0.0
@@ -57,18 +62,26 @@ class LoadBalancer:
         """Bring all back to a good state: HAProxy and keepalived run, sentinel does not."""
         self.notes.clear()
         self.since_now()
-        self.node.run("sh", "-c", RESET, stdin=haproxy_cfg(), timeout_s=60.0)
+        self.node.run("sh", "-c", RESET, stdin=self.haproxy_cfg, timeout_s=60.0)
 
     def supervise(self, configuration: str | None = QUICK, overall: str = "healthy") -> None:
         """Start sentinel and wait until it calls the node *overall*; None is no file at all."""
+        self.start_sentinel(configuration)
+        self.wait_overall(overall)
+        if overall == "healthy":
+            self.wait_all_seen()
+            self.wait_vip()
+        self.all_is_well()
+
+    def start_sentinel(self, configuration: str | None = QUICK) -> None:
+        """Start sentinel; None is no configuration file at all."""
         self.since_now()
         if configuration is not None:
             self.node.write(SENTINEL_TOML, configuration)
         self.node.run("systemctl", "start", "sentinel", timeout_s=40.0)
-        self.wait_overall(overall)
-        if overall == "healthy":
-            wait_until(self._all_seen, "every check passes")
-            self.wait_vip()
+
+    def all_is_well(self) -> None:
+        """Take no notice of the VRRP states that keepalived has entered before."""
         self._well_s = _now_s()
 
     def drop_in(self, unit: str, settings: str) -> None:
@@ -97,6 +110,11 @@ class LoadBalancer:
     def signal_sentinel(self, name: str) -> None:
         """Send a signal to sentinel's main process."""
         self.node.run("kill", f"-{name}", self.node.unit("sentinel")["MainPID"])
+
+    def kill_keepalived(self) -> None:
+        """Kill all of it at once: the child first, or it would clean up when its parent dies."""
+        pids = self.node.run("pidof", "keepalived").stdout.split()
+        self.node.run("kill", "-KILL", *sorted(pids, key=int, reverse=True))
 
     # --- seeing ---------------------------------------------------------------------------------
 
@@ -200,6 +218,10 @@ class LoadBalancer:
                 return False
 
         wait_until(is_so, f"status says {word}", timeout_s)
+
+    def wait_all_seen(self) -> None:
+        """Wait until every check passes."""
+        wait_until(self._all_seen, "every check passes")
 
     def _all_seen(self) -> bool:
         checks = self.status()["checks"]

@@ -9,6 +9,7 @@ from lab.image import PROJECT, VENV
 SENTINEL: Final = f"{VENV}/bin/sentinel"
 SENTINEL_TOML: Final = "/etc/sentinel/sentinel.toml"
 HAPROXY_CFG: Final = "/etc/haproxy/haproxy.cfg"
+KEEPALIVED_CONF: Final = "/etc/keepalived/keepalived.conf"
 HOOK: Final = "/usr/libexec/keepalived/chk_sentinel.sh"
 ADDRESS: Final = "192.168.1.189"
 NEIGHBOUR: Final = "192.168.1.222"
@@ -44,16 +45,25 @@ cat >{HAPROXY_CFG}
 systemctl restart haproxy
 systemctl reset-failed
 echo 0 >/run/sentinel/track
+echo 0 >/run/sentinel/track-priority
 systemctl start keepalived
 """
 
 
-def haproxy_cfg() -> str:
-    """Return the shipped configuration, for fewer connections."""
+def haproxy_cfg(*web_servers: str) -> str:
+    """Return the shipped configuration, for fewer connections; it may have other *web_servers*."""
     shipped = (PROJECT / "contrib/haproxy/haproxy.cfg").read_text()
     configuration = shipped.replace("maxconn 20000 ", "maxconn 2000 ")
     assert configuration != shipped
+    for own, other in zip((ADDRESS, NEIGHBOUR), web_servers, strict=False):
+        assert f" {own}:81 " in configuration
+        configuration = configuration.replace(f" {own}:81 ", f" {other}:81 ")
     return configuration
+
+
+def keepalived_conf(pair: str, role: str) -> str:
+    """Return the shipped configuration of the *role* (master, backup) in a *pair*."""
+    return (PROJECT / f"contrib/keepalived/{pair}/{role}.conf").read_text()
 
 
 def quick(budget: int = BUDGET, window_s: float = 60.0) -> str:

@@ -83,7 +83,7 @@ def test_killed(balancer: LoadBalancer) -> None:
     """Its VIP is removed when a peer would take it, and sentinel starts it again."""
     balancer.supervise()
 
-    kill_keepalived(balancer)
+    balancer.kill_keepalived()
 
     died = balancer.wait_event("keepalived.died")
     assert "192.168.1.99" in died["vips_left"]
@@ -103,7 +103,7 @@ def test_killed_while_paused(balancer: LoadBalancer) -> None:
     balancer.supervise()
     balancer.node.run(SENTINEL, "pause", "--reason", "a test")
 
-    kill_keepalived(balancer)
+    balancer.kill_keepalived()
 
     wait_until(lambda: balancer.node.unit("keepalived")["NRestarts"] == "1", "systemd restarts it")
     wait_until(lambda: balancer.keepalived_states()[-1:] == ["MASTER"], "it is master again")
@@ -111,9 +111,3 @@ def test_killed_while_paused(balancer: LoadBalancer) -> None:
     balancer.node.run(SENTINEL, "resume")
     balancer.wait_overall("healthy")
     balancer.assert_good()
-
-
-def kill_keepalived(balancer: LoadBalancer) -> None:
-    """Kill all of it at once: the child first, or it would clean up when its parent dies."""
-    pids = balancer.node.run("pidof", "keepalived").stdout.split()
-    balancer.node.run("kill", "-KILL", *sorted(pids, key=int, reverse=True))
