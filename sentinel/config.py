@@ -126,7 +126,7 @@ class Pace:
     fall: int = setting(3, "failures in a row that make it DOWN", minimum=1, maximum=100)
 
 
-PROCESS_PACE: Final = Pace(inter_s=0.2, fastinter_s=0.1, downinter_s=0.1, fall=1, rise=1)
+PROCESS_PACE: Final = Pace(inter_s=0.3, fastinter_s=0.1, downinter_s=0.1, fall=1, rise=1)
 RUNTIME_PACE: Final = Pace(inter_s=1.0, fastinter_s=0.25, downinter_s=0.5, timeout_s=0.5, rise=1)
 VRRP_PACE: Final = Pace(inter_s=5.0, fastinter_s=0.2, downinter_s=0.5, fall=1, rise=1)
 PEER_PACE: Final = Pace(inter_s=2.0, fastinter_s=0.5, downinter_s=2.0, timeout_s=0.5)

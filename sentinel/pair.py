@@ -102,6 +102,10 @@ class Pair:
         if self._server is not None:
             await self._server.run(document)
 
+    async def local(self) -> frozenset[str] | None:
+        """Return every address of this node; None when it cannot be told."""
+        return await self._addresses.local()
+
     async def remove(self, vip: Vip) -> Outcome:
         """Take *vip* off this node."""
         return await self._addresses.remove(vip)

@@ -29,7 +29,7 @@ from sentinel.checks.process import ProcessCheck
 from sentinel.checks.runtime import RuntimeCheck
 from sentinel.config import Config, Probe
 from sentinel.core import Memory, State
-from sentinel.drivers import addresses, service, signals
+from sentinel.drivers import service, signals
 from sentinel.drivers.lease import Claim
 from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
@@ -94,7 +94,6 @@ class Wiring:
             pid=self._main_pid,
             invocation=self._invocations.load(),
         )
-        self._survey = Survey(config, self._invocation, addresses.local)
         self._keepalived: service.Service | None = None
         self._pair = Pair(
             _unheard(config) if dry_run else config,
@@ -104,6 +103,7 @@ class Wiring:
             wake=self._wake,
             on_removal=self._removed,
         )
+        self._survey = Survey(config, self._invocation, self._pair.local)
         self._discovered: dict[Probe, ProbeCheck] = {}
         self._haproxy: service.Service | None = None
         self._supervisor: Supervisor | None = None

@@ -35,7 +35,8 @@ Present = Callable[[], Awaitable[frozenset[tuple[str, str]] | None]]
 
 DISAGREEMENT_S: Final = 1.0
 UNCONFIRMED_S: Final = 3.0
-DUMP_EVERY_S: Final = 30.0
+#: For what was missed: a change of the VIPs is doubt enough for a dump of its own.
+DUMP_EVERY_S: Final = 120.0
 #: keepalived logs a line for each dump, and writes it while it ought to send its adverts.
 DUMP_AT_MOST_EVERY_S: Final = 1.0
 #: Instances that are named one by one in the detail of an observation.

@@ -210,12 +210,6 @@ class Addresses:
             self._report(events)
 
 
-async def local() -> frozenset[str] | None:
-    """Return all addresses of this node in this network namespace; None when it cannot be told."""
-    rows = await _dump()
-    return None if rows is None else frozenset(row.address for row in rows)
-
-
 async def _dump() -> tuple[_Row, ...] | None:
     """Return the addresses of all interfaces, None when the kernel does not tell in time."""
     try:

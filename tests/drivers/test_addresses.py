@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from haproxies import DEADLINE_S
 from namespaces import apart, ip, needs_root
 
-from sentinel.drivers import addresses
 from sentinel.drivers.addresses import REST_S, Addresses
 from sentinel.vrrp import Vip
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 ASK = """\
 import asyncio, json
-from sentinel.drivers import addresses
-found = asyncio.run(addresses.local())
+from sentinel.drivers.addresses import Addresses
+found = asyncio.run(Addresses(lambda: None, lambda _: None).local())
 print(json.dumps(None if found is None else sorted(found)))
 """
 
@@ -49,6 +48,15 @@ def asked_after(*commands: str) -> list[str] | None:
     return found
 
 
+async def local() -> frozenset[str] | None:
+    """Look once, and leave nothing behind."""
+    watched = Addresses(lambda: None, lambda _: None)
+    try:
+        return await watched.local()
+    finally:
+        watched.close()
+
+
 def descriptors() -> set[Path]:
     """Return what this process has open."""
     return set(Path("/proc/self/fd").iterdir())
@@ -56,7 +64,7 @@ def descriptors() -> set[Path]:
 
 async def test_loopback_is_always_there() -> None:
     """Whatever else this machine has."""
-    found = await addresses.local()
+    found = await local()
     assert found is not None
     assert "127.0.0.1" in found
 
@@ -99,21 +107,21 @@ def test_a_thousand_addresses_are_no_trouble() -> None:
 
 async def test_a_kernel_that_cannot_be_asked_is_unknown() -> None:
     """No descriptor is left for a socket: None, not an empty answer, and not an error."""
-    await addresses.local()
+    await local()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
-        assert await addresses.local() is None
+        assert await local() is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_nothing_is_left_open() -> None:
     """Asked every few seconds for years."""
-    await addresses.local()
+    await local()
     before = descriptors()
     for _ in range(20):
-        await addresses.local()
+        await local()
     assert descriptors() == before
 
 
@@ -343,7 +351,7 @@ def test_a_node_that_may_not_remove_it_says_so() -> None:
 async def test_a_kernel_that_cannot_be_asked_removes_nothing() -> None:
     """No descriptor is left for a socket: a refusal in words, and no address taken for gone."""
     watched = Addresses(lambda: None, lambda _: None)
-    await addresses.local()
+    await local()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
