@@ -306,7 +306,9 @@ class Supervisor:
             case StopKeepalived():
                 return await parts.keepalived.stop()
             case StartKeepalived():
-                return await parts.keepalived.start()
+                outcome = await parts.keepalived.start()
+                self.wake("vrrp")
+                return outcome
             case RemoveVips(vips=vips):
                 outcomes = [await parts.remove_vip(vip) for vip in vips]
                 self.wake("vrrp")

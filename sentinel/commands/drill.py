@@ -5,8 +5,11 @@ mount and process namespaces, a client opens a new connection to the VIP every 1
 after the other happens and is healed. The machine's interfaces, services and files are not
 touched, and nothing is left behind, however the drill ends.
 
-Without --haproxy and --keepalived it uses the shipped pair. Exit status: 0 every fault ended as
-stated (known limitations are named), 1 one did not, 2 usage, 3 not possible on this machine.
+Without --haproxy and --keepalived it uses the shipped pair. It needs root: in a user namespace the
+machine's files belong to nobody, and neither keepalived's scripts nor HAProxy's own user work.
+
+Exit status: 0 every fault ended as stated (what this machine cannot do is skipped, and said), 1 one
+did not, 2 usage, 3 not possible on this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 USAGE: Final = 2
 IMPOSSIBLE: Final = 3
 _SCHEMA_VERSION: Final = 1
-_COLOURS: Final = {"reached": "32", "known limitation": "33", "missed": "31"}
+_COLOURS: Final = {"reached": "32", "skipped": "33", "missed": "31"}
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -165,16 +168,14 @@ class _Teller:
         """A fault has ended."""
         from sentinel.drill.page import duration  # noqa: PLC0415
 
-        word = f"{finding.outcome:16}"
+        word = f"{finding.outcome:7}"
         if self._colour:
             word = f"\x1b[1;{_COLOURS[finding.outcome]}m{word}\x1b[0m"
         fresh = "\r\x1b[K" if self._live else ""
-        self.say(
-            f"{fresh}{finding.fault:28} {word}"
+        figures = (
             f" outage {duration(finding.outage_ms):>8}  failed {finding.failed:>5}"
             f" of {finding.requests:>5}  slowest {duration(finding.slowest_ms):>7}"
         )
+        self.say(f"{fresh}{finding.fault:28} {word}{figures if finding.requests else ''}")
         for reason in finding.reasons:
             self.say(f"    {reason}")
-        if finding.reasons and finding.limitation:
-            self.say(f"    known limitation: {finding.limitation}")

@@ -8,17 +8,20 @@ import pwd
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 from sentinel import orders
 from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
 from sentinel.commands.client import NoAnswerError, ask, tell
-from sentinel.configfile.duration import read_duration
+from sentinel.configfile.duration import read_duration, write_duration
 from sentinel.configfile.problems import RefusedError
 from sentinel.model import Order, Verb
 
 POLL_S: Final = 0.02
 CONNECT_TIMEOUT_S: Final = 0.25
+#: So many of HAProxy's ports are tried on a VIP; one that answers is enough.
+PORTS_MAX: Final = 8
 
 
 def add_order_parser(
@@ -41,6 +44,13 @@ def add_order_parser(
     return parser
 
 
+def until(args: argparse.Namespace) -> str:
+    """Say when the order ends."""
+    if args.for_s is not None:
+        return f"for {write_duration(args.for_s)}"
+    return "until HAProxy has been started" if _until_start(args) else "until sentinel resume"
+
+
 def give(args: argparse.Namespace, verb: Verb, done: str) -> int:
     """Give the order, and say what holds now."""
     try:
@@ -61,7 +71,7 @@ def hand_over(args: argparse.Namespace, verb: Verb) -> int:
         held = vips(before, present=True)
         tell(config.control_socket, orders.write(_order(args, verb)))
         if not held:
-            print("this node holds no VIP, and takes none until sentinel resume")
+            print(f"this node holds no VIP, and takes none {until(args)}")
             return 0
         gone_s, answer_s = _wait(config.status.socket, before, held, began_s + args.wait)
     except NoAnswerError as error:
@@ -79,7 +89,7 @@ def vips(document: dict[str, Any], *, present: bool) -> list[str]:
     """Return the VIPs that are on this node, or are not."""
     return [
         vip["address"]
-        for instance in document["vrrp"]
+        for instance in document.get("vrrp", ())  # an older daemon knows of none
         for vip in instance["vips"]
         if vip["present"] is present
     ]
@@ -89,24 +99,25 @@ def _wait(
     path: str, document: dict[str, Any], held: list[str], until_s: float
 ) -> tuple[float | None, float | None]:
     """Return when the VIPs had gone and when each answered; None for what did not happen."""
-    ports = document["haproxy"]["ports"]
+    ports = document["haproxy"]["ports"][:PORTS_MAX]
     gone_s = None
     while time.monotonic() < until_s:
         if gone_s is None:
             if not set(held) & set(vips(ask(path), present=True)):
                 gone_s = time.monotonic()
-        elif not ports or all(_answers(address, ports[0]) for address in held):
+        elif not ports or all(_answers(address, ports) for address in held):
             return gone_s, time.monotonic()
         time.sleep(POLL_S)
     return gone_s, None
 
 
-def _answers(address: str, port: int) -> bool:
-    try:
-        socket.create_connection((address, port), CONNECT_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
+def _answers(address: str, ports: list[int]) -> bool:
+    """Tell whether *address* answers on any of HAProxy's ports; not all of them need be its own."""
+    for port in ports:
+        with suppress(OSError):
+            socket.create_connection((address, port), CONNECT_TIMEOUT_S).close()
+            return True
+    return False
 
 
 def _stuck(path: str, held: list[str], *, gone: bool) -> str:
@@ -125,11 +136,15 @@ def _order(args: argparse.Namespace, verb: Verb) -> Order:
     return Order(
         verb=verb,
         for_s=getattr(args, "for_s", None),
-        reason=getattr(args, "reason", ""),
+        reason=getattr(args, "reason", "").encode(errors="replace").decode(),
         by=os.environ.get("SUDO_USER") or _user(),
         drain=getattr(args, "drain", False),
-        until_start=getattr(args, "until_start", False),
+        until_start=_until_start(args),
     )
+
+
+def _until_start(args: argparse.Namespace) -> bool:
+    return bool(getattr(args, "until_start", False))
 
 
 def _user() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from sentinel.commands import Subparsers
-from sentinel.commands.orders import add_order_parser, give, hand_over
+from sentinel.commands.orders import add_order_parser, give, hand_over, until
 from sentinel.model import Verb
 
 
@@ -26,4 +26,4 @@ def run(args: argparse.Namespace) -> int:
     """Pause; with --drain wait until the other node serves."""
     if args.drain:
         return hand_over(args, Verb.PAUSE)
-    return give(args, Verb.PAUSE, "sentinel is paused: it mends nothing until sentinel resume")
+    return give(args, Verb.PAUSE, f"sentinel is paused: it mends nothing {until(args)}")

@@ -20,6 +20,8 @@ from sentinel.commands.client import UNKNOWN, NoAnswerError, ask
 
 _SECOND_MS: Final = 1000
 _SERVERS_SHOWN: Final = 8
+#: What tells most of an event, the best first.
+_WHY: Final = ("reason", "last_chk", "vip", "by")
 _EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
 _COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
 
@@ -263,7 +265,7 @@ def _events(document: dict[str, Any]) -> list[str]:
     rows = [("ago", "event", "why")]
     for event in document["history"][-6:]:
         fields = event["fields"]
-        why = fields.get("reason") or fields.get("last_chk") or ""
+        why = next((fields[key] for key in _WHY if fields.get(key)), "")
         subject = fields.get("check") or (
             f"{fields['from']} -> {fields['to']}" if "from" in fields else ""
         )

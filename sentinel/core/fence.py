@@ -96,7 +96,8 @@ def _start(policy: Policy, state: State, now_s: float) -> Turn:
     starts = tuple(
         at_s for at_s in state.memory.keepalived_starts if now_s - at_s < policy.restart_window_s
     )
-    if len(starts) >= policy.keepalived_budget:
+    pause_s = policy.backoff_s * 2.0 ** (len(starts) - 1)
+    if len(starts) >= policy.keepalived_budget or (starts and now_s - starts[-1] < pause_s):
         return state, ()
     state, actions = keepalived.act(state, StartKeepalived(reason="keepalived died"), now_s)
     if actions:
