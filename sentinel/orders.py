@@ -1,4 +1,7 @@
-"""How an administrator's order travels to the daemon: both sides of the control socket's line."""
+"""How an administrator's order travels to the daemon: both sides of the control socket's line.
+
+The longest order fits into the longest line that the daemon reads (localsocket.LINE_BYTES_MAX).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ TAKEN: Final = json.dumps({"ok": True})
 
 def write(order: Order) -> str:
     """Return the line that means *order*."""
-    return json.dumps(asdict(order))
+    return json.dumps(asdict(order), ensure_ascii=False)
 
 
 def read(line: str) -> Order:
@@ -23,10 +26,12 @@ def read(line: str) -> Order:
     try:
         raw = json.loads(line)
         verb, for_s, reason = Verb(raw["verb"]), raw.get("for_s"), raw.get("reason", "")
-        by, drain = raw.get("by", ""), raw.get("drain", False) is True
-        until_start = raw.get("until_start", False) is True
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        by, drain = raw.get("by", ""), raw.get("drain", False)
+        until_start = raw.get("until_start", False)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"that is no order: {error}") from error
+    if not all(isinstance(flag, bool) for flag in (drain, until_start)):
+        raise ValueError("that is no order: drain and until_start are true or false")
     if not all(isinstance(text, str) and len(text) <= _WORD_CHARS_MAX for text in (reason, by)):
         raise ValueError(f"a reason is a text of at most {_WORD_CHARS_MAX} characters")
     number = isinstance(for_s, int | float) and not isinstance(for_s, bool)
