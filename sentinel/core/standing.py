@@ -53,11 +53,19 @@ def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
     if own:
         return Standing(serving=False, reason=own)
     down = intent.stepped_down(state)
+    if down and _vrrp_awaited(policy, state, now_s):
+        return None  # what a predecessor said still holds
     if down:
         return _lowered(policy, state, LOWERED_MAX, down)
     if faults:
         return _shared_fault(policy, state, faults[0][0], now_s)
     return _degraded(policy, state, now_s) or Standing(serving=True, reason=state.reason)
+
+
+def _vrrp_awaited(policy: Policy, state: State, now_s: float) -> bool:
+    """Tell whether sentinel has just started and will know keepalived's instances in a moment."""
+    new = state.started_s is not None and now_s - state.started_s < PROCESS_STALE_S
+    return new and state.vrrp is None and bool(evidence.of_scope(policy, Scope.VRRP))
 
 
 def _stays(policy: Policy, state: State, now_s: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from lab.image import PROJECT
 from pair.setups import on_every_pair
 from system.shipped import SENTINEL, VIP
 
@@ -16,6 +17,10 @@ pytestmark = pytest.mark.lab
 
 #: What sentinel does when it mends; nothing of it is wanted while an administrator is at work.
 MENDING: Final = {"haproxy.restarted", "haproxy.failed", "keepalived.stopped", "keepalived.started"}
+#: What systemd/haproxy.service.d/hand-over.conf says, without its section.
+HAND_OVER: Final = (
+    (PROJECT / "systemd/haproxy.service.d/hand-over.conf").read_text().partition("[Service]\n")[2]
+)
 #: A request that is under way at the very moment of the move is reset by the other node.
 UNDER_WAY: Final = 1
 
@@ -63,9 +68,6 @@ def test_stepdown_and_resume(pair: Pair) -> None:
     assert backup.keepalived_states() == ["MASTER", "BACKUP"]
 
 
-@pytest.mark.xfail(
-    reason="standing() yields by FAULT while keepalived's instances are not known yet", strict=True
-)
 def test_a_restart_while_nobody_takes_over(pair: Pair) -> None:
     """A sentinel that starts stepped down leaves keepalived what it was told: the VIP stays."""
     pair.supervise()
@@ -164,6 +166,25 @@ def test_maintenance_with_pause_and_drain(pair: Pair) -> None:
     pair.wait_good()
     assert not MENDING & set(master.names())
     assert backup.keepalived_states() == ["MASTER", "BACKUP"]
+
+
+def test_haproxy_is_stopped_after_a_hand_over(pair: Pair) -> None:
+    """With hand-over.conf ``systemctl restart haproxy`` waits for the backup: no request fails."""
+    master, backup = pair.both
+    for balancer in pair.both:
+        balancer.drop_in("haproxy", HAND_OVER)
+    pair.supervise()
+
+    with pair.asked("systemctl restart haproxy, with hand-over.conf") as client:
+        master.node.run("systemctl", "restart", "haproxy", timeout_s=30.0)
+        assert pair.holders() == (backup,)
+        pair.wait_holder(master)
+        client.wait_content()
+        assert len(client.failed) <= 2 * UNDER_WAY
+
+    pair.wait_good()
+    assert master.wait_event("sentinel.resumed")["reason"] == "HAProxy has been started and serves"
+    assert not MENDING & set(master.names())
 
 
 def test_package_upgrade(pair: Pair) -> None:
