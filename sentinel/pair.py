@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class Pair:
         self._config = config
         self._view = view
         self._conf = keepalivedcfg.KeepalivedConf()
-        self._read: tuple[tuple[str, int], ...] | None = None  # the files, as they were
+        self._marks: dict[str, int] = {}  # of the files, as they were read
         self._addresses = Addresses(lambda: wake("vrrp"), on_removal)
         self._vrrp = VrrpCheck(
             replace(config.vrrp, fifo=config.fifo),
@@ -70,7 +70,7 @@ class Pair:
     def advice(self) -> tuple[str, ...]:
         """What people should know of keepalived.conf; nothing where there is none."""
         hook = self._config.hook
-        if not self._config.vrrp.enabled or self._read is None:
+        if not self._config.vrrp.enabled or not self._marks:
             return ()
         return keepalivedcfg.findings(
             self._conf,
@@ -85,17 +85,21 @@ class Pair:
         return self._server.error if self._server else ""
 
     async def refresh(self) -> bool:
-        """Read keepalived.conf again if one of its files has changed; tell whether it was read."""
-        files = self._conf.files or (self._config.vrrp.file,)
-        marks = await asyncio.to_thread(_marks, files)
-        if not self._config.vrrp.enabled or marks == self._read or marks is None:
+        """Read keepalived.conf again if one of its files has changed; tell whether that says more.
+
+        One that is not there, or no more, changes nothing: keepalived goes by what it has read.
+        """
+        first = self._config.vrrp.file
+        marks = await asyncio.to_thread(_marks, (first, *self._marks))
+        if not self._config.vrrp.enabled or marks == self._marks or not marks[first]:
             return False
+        before = self._conf if self._marks else None
         config_id = self._config.vrrp.config_id
-        self._conf = await asyncio.to_thread(
-            keepalivedcfg.read, self._config.vrrp.file, config_id=config_id
-        )
-        self._read = await asyncio.to_thread(_marks, self._conf.files or files)
-        return True
+        self._conf = await asyncio.to_thread(keepalivedcfg.read, first, config_id=config_id)
+        found = await asyncio.to_thread(_marks, (first, *_places(self._conf)))
+        # what changed while it was being read will be read again: the mark from before counts
+        self._marks = {path: marks.get(path, mark) for path, mark in found.items()}
+        return self._conf != before
 
     async def serve(self, document: Callable[[], str]) -> None:
         """Answer the peer, until cancelled."""
@@ -129,12 +133,18 @@ class Pair:
         )
 
 
-def _marks(files: tuple[str, ...]) -> tuple[tuple[str, int], ...] | None:
-    """Return what tells versions of the files apart; None when the first is not there."""
-    marks = []
-    for file in files:
-        try:
-            marks.append((file, os.stat(Path(file)).st_mtime_ns))  # noqa: PTH116  (one call)
-        except OSError:
-            marks.append((file, 0))
-    return tuple(marks) if marks[0][1] else None
+def _places(conf: keepalivedcfg.KeepalivedConf) -> tuple[str, ...]:
+    """Return the files, and the folders that another one may be included from."""
+    return tuple(dict.fromkeys((*conf.files, *map(os.path.dirname, conf.files))))
+
+
+def _marks(paths: Iterable[str]) -> dict[str, int]:
+    """Return what tells versions of each path apart, 0 for what is not there."""
+    return {path: _mark(path) for path in paths}
+
+
+def _mark(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -200,7 +200,8 @@ def _intent(intent: Intent, now_s: float) -> dict[str, Any]:
     return {
         "paused": intent.paused,
         "stepped_down": intent.stepped_down,
-        "ends_in_ms": None if until_s is None else _ms(until_s - now_s),
+        "ends_in_ms": None if until_s is None else _ms(max(0.0, until_s - now_s)),
+        "until_start": intent.until_worker is not None,
         "reason": intent.reason,
         "by": intent.by,
     }
@@ -210,7 +211,7 @@ def _held_for_ms(policy: Policy, state: State, now_s: float) -> int | None:
     """Return how long the VIP is still held back after a failure; None when it is not."""
     if state.phase is not Phase.HOLDING:
         return None
-    return _ms(state.healthy_since_s + hold_s(policy, state) - now_s)
+    return _ms(max(0.0, state.healthy_since_s + hold_s(policy, state) - now_s))
 
 
 def _instance(seen: InstanceView, now_s: float) -> dict[str, Any]:

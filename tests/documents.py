@@ -21,6 +21,7 @@ from sentinel.model import (
     Verdict,
 )
 from sentinel.snapshot import Surroundings, snapshot
+from sentinel.vrrp import Claim, InstanceView, Tracker, Vip, VrrpInstance, VrrpState
 
 NOW_S: Final = 1000.0
 
@@ -113,6 +114,29 @@ HISTORY: Final = (
 )
 
 
-def document(state: State = HEALTHY, around: Surroundings = AROUND) -> dict[str, Any]:
+#: keepalived's one instance, as the shipped fast pair has it on the master.
+VIP: Final = Vip(address="192.168.1.99", prefix=32, interface="eth0")
+INSTANCE: Final = VrrpInstance(
+    name="VI_1",
+    interface="eth0",
+    router_id=51,
+    version=3,
+    priority=254,
+    vips=(VIP,),
+    track_files=(Tracker(name="sentinel_priority", path="/run/sentinel/track-priority", weight=1),),
+)
+#: It is MASTER, and has the VIP.
+HELD: Final = InstanceView(
+    instance=INSTANCE,
+    claim=Claim(state=VrrpState.MASTER, since_s=940.0, priority=254, source="FIFO"),
+    present=(VIP,),
+)
+#: A policy under which the priority can be lowered.
+LOWERING: Final = replace(POLICY, priority_file="/run/sentinel/track-priority")
+
+
+def document(
+    state: State = HEALTHY, around: Surroundings = AROUND, policy: Policy = POLICY
+) -> dict[str, Any]:
     """Return the status document of *state*."""
-    return snapshot(POLICY, state, HISTORY, around, NOW_S)
+    return snapshot(policy, state, HISTORY, around, NOW_S)

@@ -8,18 +8,33 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from documents import AROUND, HEALTHY, HISTORY, NOW_S, POLICY, checked, document, down
+from documents import (
+    AROUND,
+    HEALTHY,
+    HELD,
+    HISTORY,
+    LOWERING,
+    NOW_S,
+    POLICY,
+    VIP,
+    checked,
+    document,
+    down,
+)
 
-from sentinel.core import Memory, Phase, State
+from sentinel.core import Intent, Memory, Phase, State
 from sentinel.model import (
     ConfigurationView,
     LookAtHaproxy,
+    PeerView,
+    RemoveVips,
     RestartHaproxy,
     ServiceState,
     StopKeepalived,
     Verdict,
 )
 from sentinel.snapshot import HISTORY_SHOWN, SCHEMA_VERSION, Overall, overall, snapshot
+from sentinel.vrrp import VrrpView
 
 
 @pytest.mark.parametrize(
@@ -42,6 +57,9 @@ from sentinel.snapshot import HISTORY_SHOWN, SCHEMA_VERSION, Overall, overall, s
         ({"saturated_s": NOW_S - 60}, Overall.HEALTHY),
         ({"hook_silent": True}, Overall.DEGRADED),
         ({"memory": Memory(keepalived_stopped=True)}, Overall.DEGRADED),
+        ({"memory": Memory(intent=Intent(paused=True))}, Overall.DEGRADED),
+        ({"memory": Memory(intent=Intent(stepped_down=True))}, Overall.DEGRADED),
+        ({"memory": Memory(intent=Intent(reason="over"))}, Overall.HEALTHY),
     ],
 )
 def test_one_word_sums_a_node_up(changes: dict[str, Any], word: Overall) -> None:
@@ -115,13 +133,14 @@ def test_restarts_are_counted_in_their_window() -> None:
 
 
 def test_actions_under_way_are_pending() -> None:
-    """At most one on each service, by its name."""
+    """At most one on each service and on the VIPs, by its name."""
     state = replace(
         HEALTHY,
         in_flight=RestartHaproxy(attempt=1, reason="died"),
         keepalived_in_flight=StopKeepalived(reason="died"),
+        fencing=RemoveVips(vips=(VIP,), reason="died"),
     )
-    assert document(state)["pending"] == ["RestartHaproxy", "StopKeepalived"]
+    assert document(state)["pending"] == ["RestartHaproxy", "StopKeepalived", "RemoveVips"]
     assert LookAtHaproxy.__name__ not in document(state)["pending"]
 
 
@@ -137,3 +156,135 @@ def test_the_newest_events_are_shown() -> None:
     made = snapshot(POLICY, HEALTHY, HISTORY * 50, AROUND, NOW_S)
     assert len(made["history"]) == HISTORY_SHOWN
     assert made["history"][-1]["fields"]["to"] == "UP"
+
+
+# --- the pair -------------------------------------------------------------------------------------
+
+
+def held(**changes: Any) -> State:
+    """Return a healthy node that is MASTER and has the VIP, with *changes*."""
+    return replace(HEALTHY, vrrp=VrrpView(instances=(HELD,), pids=(200,)), **changes)
+
+
+def test_nothing_of_a_pair_is_known_at_first() -> None:
+    """No instances, no peer, no hold, nothing asked for."""
+    made = document(State())
+    assert (made["vrrp"], made["peer"], made["held_for_ms"], made["advice"]) == ([], None, None, [])
+    assert made["intent"] == {
+        "paused": False,
+        "stepped_down": False,
+        "ends_in_ms": None,
+        "until_start": False,
+        "reason": "",
+        "by": "",
+    }
+
+
+def test_an_instance_is_told_with_its_vips() -> None:
+    """Keepalived's word with its age and source, and beside it what the kernel shows."""
+    (made,) = document(held())["vrrp"]
+    assert made == {
+        "name": "VI_1",
+        "interface": "eth0",
+        "state": "MASTER",
+        "state_age_ms": 60_000,
+        "source": "FIFO",
+        "priority": 254,
+        "effective_priority": 254,
+        "vips": [{"address": VIP.address, "prefix": 32, "interface": "eth0", "present": True}],
+    }
+
+
+def test_what_keepalived_does_not_say_is_null() -> None:
+    """A VIP that a dead keepalived has left is here all the same."""
+    silent = replace(HELD, claim=None)
+    (made,) = document(replace(HEALTHY, vrrp=VrrpView(instances=(silent,))))["vrrp"]
+    keys = ("state", "state_age_ms", "source", "effective_priority")
+    assert [made[key] for key in keys] == [None] * 4
+    assert made["vips"][0]["present"] is True
+
+
+@pytest.mark.parametrize(
+    ("intent", "told"),
+    [
+        (
+            Intent(paused=True, reason="x", by="eve"),
+            {"paused": True, "reason": "x", "by": "eve", "ends_in_ms": None},
+        ),
+        (
+            Intent(stepped_down=True, until_s=NOW_S + 2.5),
+            {"stepped_down": True, "ends_in_ms": 2500},
+        ),
+        (Intent(stepped_down=True, until_s=NOW_S - 0.5), {"ends_in_ms": 0}),
+        (Intent(stepped_down=True, until_worker=2), {"until_start": True, "ends_in_ms": None}),
+    ],
+)
+def test_what_was_asked_for_is_told(intent: Intent, told: dict[str, Any]) -> None:
+    """Who wants what, why, and for how much longer; an end that is due is no negative time."""
+    made = document(held(memory=Memory(intent=intent)))["intent"]
+    assert {key: made[key] for key in told} == told
+
+
+def test_a_stepdown_lowers_the_priority_where_that_moves_the_vip() -> None:
+    """Serving goes on; where it moves nothing, why FAULT has to do it is told."""
+    state = held(memory=Memory(intent=Intent(stepped_down=True, by="eve", reason="kernel")))
+    made = document(state, policy=LOWERING)
+    assert (made["serving"], made["lowered"]) == (True, 253)
+    assert made["hand_over_by_fault"] == ""
+    assert made["serving_reason"] == "stepped down by eve: kernel"
+
+    made = document(state)
+    assert (made["serving"], made["lowered"]) == (False, 0)
+    assert made["hand_over_by_fault"] == "no priority file is configured (hook.priority_file)"
+
+
+def test_undecided_lowers_nothing() -> None:
+    """The number is there before there is anything to be told."""
+    assert document(State())["lowered"] == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "healthy_s", "failures", "held_for_ms"),
+    [
+        (Phase.HOLDING, 4.0, (), 6000),
+        (Phase.HOLDING, 4.0, (NOW_S - 900, NOW_S - 600), 16_000),  # the second one doubles it
+        (Phase.HOLDING, 10.5, (), 0),
+        (Phase.UP, 4.0, (), None),
+        (Phase.FAILED, 4.0, (), None),
+    ],
+)
+def test_how_long_the_vip_is_held_back(
+    phase: Phase, healthy_s: float, failures: tuple[float, ...], held_for_ms: int | None
+) -> None:
+    """What is left of the hold, which failures within an hour make longer."""
+    memory = Memory(failures=failures)
+    state = held(phase=phase, healthy_since_s=NOW_S - healthy_s, memory=memory)
+    assert document(state)["held_for_ms"] == held_for_ms
+
+
+def test_the_peer_is_told_as_it_told_itself() -> None:
+    """With its pools."""
+    peer = PeerView(
+        node="lb2",
+        overall="healthy",
+        serving=True,
+        servers_up=1,
+        servers_total=2,
+        pools=(("app", 1, 2),),
+    )
+    made = document(held(peer=peer))
+    assert json.loads(json.dumps(made))["peer"] == {
+        "node": "lb2",
+        "overall": "healthy",
+        "serving": True,
+        "servers_up": 1,
+        "servers_total": 2,
+        "pools": [["app", 1, 2]],
+        "same_node": False,
+    }
+
+
+def test_advice_and_errors_are_lists() -> None:
+    """One sentence each."""
+    made = document(HEALTHY, replace(AROUND, advice=("set weight 1",), errors=("no space",)))
+    assert (made["advice"], made["errors"]) == (["set weight 1"], ["no space"])

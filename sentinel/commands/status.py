@@ -99,12 +99,14 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
     rows = [
         ("node", f"{document['node']}  {word}  {serving}{_because(document)}{dry_run}"),
         ("phase", f"{document['phase']} for {_age(document['phase_age_ms'])} {before}"),
+        *_held(document["held_for_ms"]),
         ("haproxy", _haproxy(haproxy)),
         *_intent(document["intent"]),
         ("restarts", used + _next_attempt(document)),
         ("keepalived", _keepalived(keepalived)),
         *(("vrrp", _instance(instance)) for instance in document["vrrp"]),
         *_hand_over(document),
+        *_peer(document["peer"]),
         ("lease", f"{_age(lease['age_ms'])} old, runs out in {_age(lease['expires_in_ms'])}"),
         ("pending", ", ".join(document["pending"]) or "nothing"),
         ("log", f"{document['log_dropped']} events dropped"),
@@ -126,13 +128,19 @@ def _because(document: dict[str, Any]) -> str:
     return f"{words}: {document['serving_reason']}"
 
 
+def _held(left_ms: int | None) -> list[tuple[str, str]]:
+    """Say until when the VIP is held back, while it is."""
+    return [] if left_ms is None else [("hold", f"ends in {_age(left_ms)}, if all stays well")]
+
+
 def _intent(intent: dict[str, Any]) -> list[tuple[str, str]]:
     """Say what an administrator has asked for, if he has."""
     words = [word for word in ("paused", "stepped_down") if intent[word]]
     if not words:
         return []
     left = intent["ends_in_ms"]
-    end = "until sentinel resume" if left is None else f"for another {_age(left)}"
+    end = "until HAProxy has been started" if intent["until_start"] else "until sentinel resume"
+    end = end if left is None else f"for another {_age(left)}"
     why = f": {intent['reason']}" if intent["reason"] else ""
     by = f" by {intent['by']}" if intent["by"] else ""
     return [("asked", f"{' and '.join(words).replace('_', ' ')}{by}, {end}{why}")]
@@ -196,11 +204,11 @@ def _instance(instance: dict[str, Any]) -> str:
     """Say what keepalived claims, since when, and what of it the kernel shows."""
     here = [vip["address"] for vip in instance["vips"] if vip["present"]]
     away = [vip["address"] for vip in instance["vips"] if not vip["present"]]
-    state = instance["state"] or "state unknown"
-    age = f" for {_age(instance['state_age_ms'])}" if instance["state"] else ""
     source = f" by its {instance['source']}" if instance["source"] else ""
+    state, age = instance["state"], _age(instance["state_age_ms"])
+    claim = f"{state} (claimed{source}) for {age}" if state else "state unknown"
     priority = instance["effective_priority"]
-    parts = [f"{instance['name']} on {instance['interface']}: {state} (claimed{source}){age}"]
+    parts = [f"{instance['name']} on {instance['interface']}: {claim}"]
     parts += [f"priority {instance['priority']}" + (f", now {priority}" if priority else "")]
     parts += [f"VIP here: {' '.join(here)}"] if here else []
     parts += [f"VIP not here: {' '.join(away)}"] if away else []
@@ -211,6 +219,15 @@ def _hand_over(document: dict[str, Any]) -> list[tuple[str, str]]:
     """Say why a planned hand-over would cost an outage, where it would."""
     reason = document["hand_over_by_fault"]
     return [("hand-over", f"by FAULT: {reason}")] if reason and document["vrrp"] else []
+
+
+def _peer(peer: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Say what the other node's sentinel last said of itself, where it is asked."""
+    if peer is None:
+        return []
+    serving = {True: "serving", False: "not serving", None: "undecided"}[peer["serving"]]
+    servers = f"{peer['servers_up']} of {peer['servers_total']} servers up"
+    return [("peer", f"{peer['node']}  {peer['overall'].upper()}  {serving}, {servers}")]
 
 
 def _checks(checks: list[dict[str, Any]]) -> list[str]:

@@ -18,13 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from documents import AROUND, HEALTHY, NOW_S, document, down
+from documents import AROUND, HEALTHY, HELD, LOWERING, NOW_S, document, down
 from privileges import IS_ROOT, as_nobody
 from servers import Connection, serving
 
 from sentinel.commands import client, status
-from sentinel.core import Memory, Phase
-from sentinel.model import ConfigurationView, Instance, PoolView, Proc, ServerView, ServiceState
+from sentinel.core import Intent, Memory, Phase
+from sentinel.model import (
+    ConfigurationView,
+    Instance,
+    PeerView,
+    PoolView,
+    Proc,
+    ServerView,
+    ServiceState,
+)
+from sentinel.vrrp import VrrpView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +122,100 @@ def test_what_is_amiss_is_told(changes: dict[str, Any], name: str, words: str) -
     shown = page(document(replace(HEALTHY, **changes)))
     assert words in row(shown, name)
     assert "unknown/" not in shown
+
+
+SEEN = VrrpView(instances=(HELD,), pids=(200,))
+AWAY = VrrpView(instances=(replace(HELD, present=()),), pids=(200,))
+SILENT = VrrpView(instances=(replace(HELD, claim=None),))
+MASTER = "VI_1 on eth0: MASTER (claimed by its FIFO) for 60.0s, priority 254, now 254"
+LB2 = PeerView(node="lb2", overall="degraded", serving=True, servers_up=1, servers_total=2)
+
+
+def asked(**intent: Any) -> dict[str, Any]:
+    """Return what changes when an administrator has asked for this."""
+    return {"vrrp": SEEN, "memory": Memory(intent=Intent(**intent))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        (
+            {"vrrp": SEEN},
+            "vrrp",
+            f"{MASTER}, VIP here: 192.168.1.99",
+        ),
+        (
+            {"vrrp": AWAY},
+            "vrrp",
+            f"{MASTER}, VIP not here: 192.168.1.99",
+        ),
+        (
+            {"vrrp": SILENT},
+            "vrrp",
+            "VI_1 on eth0: state unknown, priority 254, VIP here: 192.168.1.99",
+        ),
+        (
+            {"vrrp": SEEN, "peer": LB2},
+            "peer",
+            "lb2  DEGRADED  serving, 1 of 2 servers up",
+        ),
+        (
+            {"vrrp": SEEN, "peer": replace(LB2, serving=None)},
+            "peer",
+            "lb2  DEGRADED  undecided, 1 of 2 servers up",
+        ),
+        (
+            {"phase": Phase.HOLDING, "healthy_since_s": NOW_S - 4},
+            "hold",
+            "ends in 6.0s, if all stays well",
+        ),
+        (asked(paused=True), "asked", "paused, until sentinel resume"),
+        (
+            asked(paused=True, stepped_down=True, by="eve", reason="kernel"),
+            "asked",
+            "paused and stepped down by eve, until sentinel resume: kernel",
+        ),
+        (
+            asked(stepped_down=True, until_s=NOW_S + 90, reason="a\x1bb"),
+            "asked",
+            "stepped down, for another 90.0s: a?b",
+        ),
+        (
+            asked(stepped_down=True, until_worker=2, by="root"),
+            "asked",
+            "stepped down by root, until HAProxy has been started",
+        ),
+        (
+            asked(stepped_down=True, by="eve"),
+            "node",
+            "lb1  DEGRADED  serving, priority lowered by 253: stepped down by eve",
+        ),
+    ],
+)
+def test_the_pair_is_told(changes: dict[str, Any], name: str, words: str) -> None:
+    """Who has the VIP by keepalived's word and by the kernel's, and what keeps it away."""
+    assert row(page(document(replace(HEALTHY, **changes), policy=LOWERING)), name) == words
+
+
+def test_a_node_without_a_pair_has_no_lines_for_it() -> None:
+    """What is not there, nobody has to read."""
+    names = {line.split()[0] for line in page(document()).splitlines() if line}
+    assert not names & {"vrrp", "peer", "asked", "hold", "hand-over", "advice"}
+
+
+def test_why_a_hand_over_would_cost_is_told() -> None:
+    """Where there is something to be handed over."""
+    shown = page(document(replace(HEALTHY, vrrp=SEEN)))
+    assert row(shown, "hand-over").startswith("by FAULT: no priority file is configured")
+    shown = page(document(replace(HEALTHY, vrrp=SEEN), policy=LOWERING))
+    assert "hand-over" not in shown
+
+
+def test_advice_is_told() -> None:
+    """One line each."""
+    shown = page(document(HEALTHY, replace(AROUND, advice=("set weight 1", "add a fifo"))))
+    lines = [line for line in shown.splitlines() if line.startswith("advice")]
+    assert lines == ["advice     set weight 1", "advice     add a fifo"]
 
 
 def test_errors_and_losses_are_told() -> None:
