@@ -35,7 +35,8 @@ class Target:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        verdict = "met" if self.met else "MISSED"
+        over = self.figure - self.limit
+        verdict = "met" if self.met else f"MISSED by {over:.4g} {self.unit}"
         return f"{self.what}: {self.figure:.4g} of at most {self.limit:.4g} {self.unit}: {verdict}"
 
 

@@ -1,4 +1,4 @@
-"""Make RESULTS.md of what the benches have kept in results/: what README quotes.
+"""Make RESULTS.md and pair.svg of what the benches have kept in results/: what README quotes.
 
 python bench/results.py
 """
@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import bars
 from report import Report
 
 HERE: Final = Path(__file__).parent
 #: In the order in which a reader wants them.
-NAMES: Final = ("crash", "hang", "held", "saturated", "hook", "daemon", "probe", "backends")
+NAMES: Final = ("pair", "crash", "hang", "held", "saturated", "hook", "daemon", "probe", "backends")
+PLOTTED: Final = "pair"
 HEADER: Final = """\
 # Measured
 
@@ -58,6 +60,9 @@ def section(report: Report) -> Iterator[str]:
     yield from map(row, report.rows)
     yield ""
     yield from (f"- {line}" for line in (*map(str, report.targets), *report.notes))
+    if report.name == PLOTTED:
+        (HERE / "pair.svg").write_text(bars.draw(report))
+        yield "\n![the same as bars](pair.svg)"
 
 
 def row(cells: tuple[str, ...]) -> str:
