@@ -99,7 +99,6 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
     rows = [
         ("node", f"{document['node']}  {word}  {serving}{_because(document)}{dry_run}"),
         ("phase", f"{document['phase']} for {_age(document['phase_age_ms'])} {before}"),
-        *_hold(document["held_for_ms"]),
         *_held(document["held_for_ms"]),
         ("haproxy", _haproxy(haproxy)),
         *_intent(document["intent"]),
@@ -132,10 +131,6 @@ def _because(document: dict[str, Any]) -> str:
 def _held(left_ms: int | None) -> list[tuple[str, str]]:
     """Say until when the VIP is held back, while it is."""
     return [] if left_ms is None else [("hold", f"ends in {_age(left_ms)}, if all stays well")]
-
-
-def _hold(left_ms: int | None) -> list[tuple[str, str]]:
-    return [] if left_ms is None else [("hold", f"the VIP is held back for {_age(left_ms)} more")]
 
 
 def _intent(intent: dict[str, Any]) -> list[tuple[str, str]]:
