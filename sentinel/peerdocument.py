@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from sentinel.core import Policy, State
 from sentinel.core.standing import standing
-from sentinel.model import PeerView
+from sentinel.model import PeerView, Scope
 from sentinel.snapshot import overall
 
 SCHEMA_VERSION: Final = 1
@@ -24,6 +25,12 @@ _VRRP_CHARS_MAX: Final = 8 * 1024
 _NAME_CHARS_MAX: Final = 255
 _COUNT_MAX: Final = 10**9
 _SHOWN_CHARS: Final = 40
+
+
+def _alone(state: State) -> State:
+    """Return the state without what it says of the peer, or two would call each other degraded."""
+    checks = {n: check for n, check in state.checks.items() if check.last.scope is not Scope.PEER}
+    return replace(state, checks=checks)
 
 
 def document(policy: Policy, state: State, *, node: str, now_s: float, time: str) -> str:
@@ -38,7 +45,7 @@ def document(policy: Policy, state: State, *, node: str, now_s: float, time: str
             "schema_version": SCHEMA_VERSION,
             "time": time,
             "node": node[:_NAME_CHARS_MAX],
-            "overall": overall(policy, state, now_s).value,
+            "overall": overall(policy, _alone(state), now_s).value,
             "phase": state.phase.value,
             "serving": None if verdict is None else verdict.serving,
             "vrrp": _fitting(

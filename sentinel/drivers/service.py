@@ -58,8 +58,12 @@ class SystemdService:
         return _properties(shown.detail).get("LoadState") != "not-found"
 
     async def start(self) -> Outcome:
-        """Start the unit; older systemds let this wait for the end of RestartSec's pause."""
-        return await self._bring_up("start")
+        """Start the unit; one that waits for its automatic restart is restarted instead.
+
+        systemd before 254 lets a start wait for the end of RestartSec's pause.
+        """
+        before = self._seen or await self.look()
+        return await self._bring_up("restart" if before.sub == "auto-restart" else "start")
 
     async def restart(self) -> Outcome:
         """Bring the unit up anew, at once: unlike start, this ends an automatic restart's pause.
