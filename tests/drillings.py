@@ -15,7 +15,6 @@ def finding(**changes: Any) -> Finding:
         "expected": "in the end: VIP on the master alone",
         "outcome": Outcome.REACHED,
         "reasons": (),
-        "limitation": "",
         "begun_s": -1.0,
         "ended_s": 2.0,
         "usual_ms": 12.0,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import Final
 
-from sentinel.drill import deeds
-from sentinel.drill.faults import HOME, MOVED, NOTHING_DONE, SETTLED, UNTOUCHED, Fault
+from sentinel.drill import deeds, surroundings
+from sentinel.drill.faults import HOME, MOVED, NOTHING_DONE, TORN, UNTOUCHED, Fault
 
 #: systemd's watchdog kills a hung sentinel after so long (WatchdogSec=); the lease ends before.
 _WATCHDOG_S: Final = 10.0
@@ -41,6 +42,14 @@ CATALOGUE: Final = (
         title="HAProxy's worker alone hangs",
         inject=deeds.worker_alone(deeds.STOP),
         told=("haproxy.hung", "haproxy.restarted"),
+        untold=_GIVEN_UP,
+    ),
+    Fault(
+        name="spinning",
+        title="HAProxy spins and answers nothing, until sentinel or its own watchdog ends it",
+        inject=deeds.spin,
+        heal=deeds.end_spin,
+        told=("haproxy.restarted",),
         untold=_GIVEN_UP,
     ),
     Fault(
@@ -83,30 +92,28 @@ CATALOGUE: Final = (
     Fault(
         name="backends-down-one-path",
         title="all servers are unreachable from the master alone",
-        inject=deeds.hide_servers,
-        meanwhile=replace(MOVED, within_s=6.0),
-        heal=deeds.show_servers,
+        inject=surroundings.hide_servers,
+        meanwhile=MOVED,
+        heal=surroundings.show_servers,
         untold=NOTHING_DONE,
-        limitation="only where the peer sees more servers should the VIP move, and sentinel does"
-        " not ask its peer yet: clients get 503 from the master",
     ),
     Fault(
         name="backends-down",
         title="all servers are down",
-        inject=deeds.stop_servers,
+        inject=surroundings.stop_servers,
         meanwhile=replace(UNTOUCHED, served=False),
         dwell_s=5.0,
-        heal=deeds.start_servers,
+        heal=surroundings.start_servers,
         untold=NOTHING_DONE,
         moves_vip=False,
     ),
     Fault(
         name="backend-slow",
         title="one server answers after two seconds only",
-        inject=deeds.slow_down,
+        inject=surroundings.slow_down,
         meanwhile=replace(UNTOUCHED, served=None),
         dwell_s=8.0,
-        heal=deeds.speed_up,
+        heal=surroundings.speed_up,
         untold=NOTHING_DONE,
         moves_vip=False,
     ),
@@ -131,12 +138,31 @@ CATALOGUE: Final = (
     Fault(
         name="keepalived-killed",
         title="keepalived's whole group is killed -9, the VIP stays behind",
-        inject=deeds.all_of("keepalived", deeds.KILL),
-        meanwhile=replace(SETTLED, within_s=8.0),
+        inject=deeds.kill_keepalived,
+        told=("keepalived.died", "vip.fenced", "keepalived.started"),
+        untold=(*_DEATH, *_GIVEN_UP),
+        shared_s=0.4,
+    ),
+    Fault(
+        name="stepdown",
+        title="an administrator hands the VIP over: sentinel stepdown, and resume",
+        inject=deeds.order("stepdown"),
+        meanwhile=MOVED,
+        dwell_s=1.0,
+        heal=deeds.order("resume"),
+        told=("vip.stepdown_asked", "sentinel.resumed"),
+        untold=NOTHING_DONE,
+        lossless=True,
+    ),
+    Fault(
+        name="paused",
+        title="HAProxy is killed while an administrator has paused sentinel",
+        inject=deeds.pause,
+        meanwhile=replace(MOVED, haproxy=False),
         dwell_s=4.0,
-        heal=deeds.service("keepalived", "start"),
-        limitation="nothing removes the VIP that a dead keepalived leaves behind (fencing): both"
-        " nodes hold it until keepalived is started again",
+        heal=deeds.order("resume"),
+        told=("sentinel.paused", *_DEATH, "sentinel.resumed"),
+        untold=_GIVEN_UP,
     ),
     Fault(
         name="vip-deleted",
@@ -147,23 +173,23 @@ CATALOGUE: Final = (
     Fault(
         name="cable-pulled",
         title="the master's cable is pulled",
-        inject=deeds.cables("down"),
+        inject=surroundings.cables("down"),
         meanwhile=MOVED,
         dwell_s=1.0,
-        heal=deeds.cables("up"),
+        heal=surroundings.cables("up"),
         untold=NOTHING_DONE,
         survivor_keeps=True,
     ),
     Fault(
         name="split-brain",
         title="the backup no longer hears VRRP, and takes the VIP as well",
-        inject=deeds.deafen("off"),
-        meanwhile=replace(SETTLED, within_s=5.0),
-        dwell_s=4.0,
-        heal=deeds.deafen("on"),
+        inject=surroundings.deafen,
+        meanwhile=TORN,
+        dwell_s=1.0,
+        heal=surroundings.undeafen,
+        told=("check.down check=rivals", "check.up check=rivals"),
         untold=NOTHING_DONE,
-        limitation="nothing notices that another node holds the VIP too (split brain): both hold"
-        " it until they hear each other again",
+        shared_s=inf,
     ),
     Fault(
         name="power-cut",
@@ -205,20 +231,31 @@ CATALOGUE: Final = (
     Fault(
         name="log-stopped",
         title="rsyslogd hangs on both nodes",
-        inject=deeds.stop_logs,
+        inject=surroundings.stop_logs,
         dwell_s=5.0,
         meanwhile=UNTOUCHED,
-        heal=deeds.resume_logs,
+        heal=surroundings.resume_logs,
         untold=NOTHING_DONE,
         moves_vip=False,
     ),
     Fault(
         name="disk-full",
         title="/run, /etc, /var and /tmp of the master are full",
-        inject=deeds.fill_disk,
+        inject=surroundings.fill_disk,
         dwell_s=6.0,  # longer than the lease
         meanwhile=UNTOUCHED,
-        heal=deeds.empty_disk,
+        heal=surroundings.empty_disk,
+        untold=NOTHING_DONE,
+        moves_vip=False,
+    ),
+    Fault(
+        name="clock-stepped",
+        title="the master's clock jumps an hour ahead, then a day back",
+        prepare=surroundings.hang_clock,
+        inject=surroundings.step_clock,
+        dwell_s=4.0,
+        meanwhile=UNTOUCHED,
+        heal=surroundings.mend_clock,
         untold=NOTHING_DONE,
         moves_vip=False,
     ),

@@ -8,20 +8,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from sentinel.drill import surroundings
 from sentinel.drill.faults import Deed
-from sentinel.drill.node import Node, Proc, run, send, wait_ready
-from sentinel.drill.servers import Place
+from sentinel.drill.node import Proc, run, send, wait_ready
+from sentinel.drill.plan import MASTER_CLI
 from sentinel.drill.world import World
 
 KILL: Final = signal.SIGKILL
 STOP: Final = signal.SIGSTOP
 _RESTART_S: Final = 0.5  # RestartSec= of sentinel.service
-_BALLAST: Final = "/run/sentinel-drill/ballast"
-_BLOCK_BYTES: Final = 1 << 20
 
 
 def all_of(name: str, number: signal.Signals) -> Deed:
@@ -70,7 +68,7 @@ async def take_port(world: World) -> None:
 
 async def free_port(world: World) -> None:
     """Kill the stranger."""
-    _kill_standin(world.master, "occupant")
+    world.master.signal_standin("occupant", KILL)
 
 
 async def fill(world: World) -> None:
@@ -100,7 +98,7 @@ async def come_back(world: World) -> None:
 async def send_crowd_home(world: World) -> None:
     """End the crowd's connections; HAProxy itself would wait for its servers' answers."""
     await world.end_own("crowd")
-    await speed_up(world)
+    await surroundings.speed_up(world)
 
 
 async def exhaust_descriptors(world: World) -> None:
@@ -121,63 +119,42 @@ def _ids(proc: Proc) -> tuple[str, str]:
     return uid, gid
 
 
-async def slow_down(world: World) -> None:
-    """Let the web servers of the master, or else those on the switch, answer slowly."""
-    if world.master.machine.places:
-        _signal_standin(world.master, "web", signal.SIGUSR1)
-    else:
-        world.signal_own("web", signal.SIGUSR1)
+def order(verb: str) -> Deed:
+    """Give the master's sentinel an order, as an administrator does."""
+
+    async def deed(world: World) -> None:
+        await world.order(world.master, verb)
+
+    return deed
 
 
-async def speed_up(world: World) -> None:
-    """Let every web server answer at once again, whatever it waits for."""
-    for node in world.nodes.values():
-        _signal_standin(node, "web", signal.SIGUSR2)
-    world.signal_own("web", signal.SIGUSR2)
+async def pause(world: World) -> None:
+    """Pause sentinel, then kill HAProxy."""
+    await world.order(world.master, "pause")
+    world.seen.mark("HAProxy is killed")
+    world.signal(world.master, "haproxy", KILL)
 
 
-async def hide_servers(world: World) -> None:
-    """Make all servers unreachable from the master, even those that live on it."""
-    first = ["ip rule add pref 10 lookup local", "ip rule del pref 0"]
-    rules = [
-        f"ip rule add pref 5 iif lo to {place.host} ipproto tcp dport {place.port} unreachable"
-        for place in _places(world)
-    ]
-    await world.master.run("sh", "-ec", "\n".join([*first, *rules]))
+async def kill_keepalived(world: World) -> None:
+    """Kill keepalived's whole group so that none of it can tidy up when another one dies."""
+    world.signal(world.master, "keepalived", STOP)
+    world.signal(world.master, "keepalived", KILL)
 
 
-async def show_servers(world: World) -> None:
-    """Take the rules away again."""
-    await world.master.run("sh", "-ec", "ip rule del pref 5\n" * len(_places(world)))
+async def spin(world: World) -> None:
+    """Let every thread of HAProxy's worker loop, by its own ``debug dev loop``."""
+    (worker,) = world.master.workers()
+    cli = str(world.master.path(MASTER_CLI))
+    await world.start_own("spin", cli, str(2 * _threads(worker)))
 
 
-def _places(world: World) -> tuple[Place, ...]:
-    """Return all servers that are reached over IPv4, which the rules are written for."""
-    every = (*world.plan.places, *(p for m in world.plan.machines for p in m.places))
-    return tuple(dict.fromkeys(place for place in every if "." in place.host))
+def _threads(proc: Proc) -> int:
+    return len(list(Path(f"/proc/{proc.pid}/task").iterdir()))
 
 
-async def stop_servers(world: World) -> None:
-    """Kill every web server."""
-    for node in world.nodes.values():
-        _kill_standin(node, "web")
-    await world.end_own("web")
-
-
-async def start_servers(world: World) -> None:
-    """Start every web server again."""
-    await world.start_site()
-    for node in world.nodes.values():
-        await world.start_web(node)
-
-
-def _kill_standin(node: Node, kind: str) -> None:
-    _signal_standin(node, kind, KILL)
-
-
-def _signal_standin(node: Node, kind: str, number: signal.Signals) -> None:
-    words = ("-m", "sentinel.drill.standins", kind)
-    send(number, *(proc for proc in node.procs() if proc.argv[1:4] == words))
+async def end_spin(world: World) -> None:
+    """Take the commands back; the worker that they went to is gone."""
+    await world.end_own("spin")
 
 
 def service(name: str, verb: str) -> Deed:
@@ -185,24 +162,6 @@ def service(name: str, verb: str) -> Deed:
 
     async def deed(world: World) -> None:
         await world.master.service(name, verb)
-
-    return deed
-
-
-def cables(*state: str) -> Deed:
-    """Set the switch's ports of the master."""
-
-    async def deed(world: World) -> None:
-        await world.set_cables(world.master, *state)
-
-    return deed
-
-
-def deafen(flood: str) -> Deed:
-    """Let the switch keep multicast, VRRP that is, from the backup; everything else passes."""
-
-    async def deed(world: World) -> None:
-        await world.set_cables(world.backup, "type", "bridge_slave", "mcast_flood", flood)
 
     return deed
 
@@ -239,30 +198,6 @@ async def kill_both(world: World) -> None:
     await asyncio.sleep(_RESTART_S)
     world.seen.mark("sentinel's unit starts it again")
     await world.start_sentinel(world.master)
-
-
-async def stop_logs(world: World) -> None:
-    """Stop what takes the logs on both nodes: its queue is full at once, and stays full."""
-    for node in world.nodes.values():
-        _signal_standin(node, "log", STOP)
-
-
-async def resume_logs(world: World) -> None:
-    """Let the logs be taken again."""
-    for node in world.nodes.values():
-        _signal_standin(node, "log", signal.SIGCONT)
-
-
-async def fill_disk(world: World) -> None:
-    """Write until nothing more fits on the master, on no disk of it."""
-    with world.master.path(_BALLAST).open("wb", buffering=0) as ballast, suppress(OSError):
-        while ballast.write(b"\0" * _BLOCK_BYTES):
-            pass
-
-
-async def empty_disk(world: World) -> None:
-    """Remove what filled it."""
-    world.master.path(_BALLAST).unlink()
 
 
 async def roll(world: World) -> None:

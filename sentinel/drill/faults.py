@@ -1,19 +1,19 @@
 """What a fault is, and how its end is judged.
 
 A Fault is declared, not programmed: what happens, how it is healed, what must be so meanwhile and
-in the end, and which of sentinel's events must and must not appear on the master. A *limitation*
-says in words what sentinel cannot do yet; a fault that then does not end as expected is reported
-as that, not hidden and not passed off as well.
+in the end, and which of sentinel's events must and must not appear on the master.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from sentinel.drill.plan import BACKUP, MASTER
+from sentinel.drill.records import longest_shared_s
 from sentinel.drill.world import World
 
 #: The mark of the healing.
@@ -27,7 +27,7 @@ class Vip(Enum):
 
     HOME = "on the master alone"
     PEER = "on the backup alone"
-    ONE = "on one node alone"
+    BOTH = "on both nodes"
 
     def holds(self, holders: frozenset[str], *, nopreempt: bool) -> bool:
         """Tell whether it is so; a VIP that may not preempt is at home wherever it is alone."""
@@ -36,8 +36,8 @@ class Vip(Enum):
                 return len(holders) == 1 if nopreempt else holders == {MASTER}
             case Vip.PEER:
                 return holders == {BACKUP}
-            case Vip.ONE:
-                return len(holders) == 1
+            case Vip.BOTH:
+                return holders == {MASTER, BACKUP}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Situation:
 HOME: Final = Situation(vip=Vip.HOME, served=True, haproxy=True, within_s=45.0)
 UNTOUCHED: Final = Situation(vip=Vip.HOME, haproxy=True)
 MOVED: Final = Situation(vip=Vip.PEER)
-SETTLED: Final = Situation(vip=Vip.ONE)
+TORN: Final = Situation(vip=Vip.BOTH)
 #: Nothing was done by sentinel: no restart, no kill, no failover.
 NOTHING_DONE: Final = (
     *("haproxy.hung", "haproxy.died", "haproxy.killed", "haproxy.restarted", "haproxy.failed"),
@@ -87,13 +87,18 @@ class Fault:
     """One fault and what is expected of it.
 
     *meanwhile* must come true under the fault and last for *dwell_s*; then *heal* is done, and
-    *end* must come true. *moves_vip* False: the VIP may not move at all. *survivor_keeps*: a
-    backup that has taken it from a dead master may not lose it before that is healed.
+    *end* must come true. *prepare* is done to the world before all that, which the client then
+    sees well served. *told* and *untold* are names of events, with the first words of their text
+    where the name alone does not say enough. *moves_vip* False: the VIP may not move at all.
+    *survivor_keeps*: a backup that has taken it from a dead master may not lose it before that is
+    healed. *shared_s*: for so long, beside the time between two adverts, both may hold it.
+    *lossless*: no request may fail.
     """
 
     name: str
     title: str
     inject: Deed
+    prepare: Deed | None = None
     heal: Deed | None = None
     meanwhile: Situation | None = None
     dwell_s: float = 0.0
@@ -102,7 +107,8 @@ class Fault:
     untold: tuple[str, ...] = ()
     moves_vip: bool = True
     survivor_keeps: bool = False
-    limitation: str = ""
+    shared_s: float = 1.0
+    lossless: bool = False
 
     @property
     def expected(self) -> str:
@@ -115,6 +121,8 @@ class Fault:
             parts.append("the VIP never moves")
         if self.survivor_keeps:
             parts.append("the backup keeps it until then")
+        if self.lossless:
+            parts.append("no request fails")
         if self.told:
             parts.append(f"sentinel says {', '.join(self.told)}")
         if self.untold:
@@ -123,13 +131,33 @@ class Fault:
 
     def all_told(self, world: World, begun_s: float) -> bool:
         """Tell whether the master's sentinel has said all that it must."""
-        return set(self.told) <= {event.name for event in world.seen.told(MASTER, begun_s)}
+        return not any(self._unsaid(world, begun_s))
 
     def faulty_records(self, world: World, begun_s: float) -> Iterator[str]:
         """Yield what the records since *begun_s* say against it."""
-        names = {event.name for event in world.seen.told(MASTER, begun_s)}
-        yield from (f"sentinel never said {name}" for name in self.told if name not in names)
-        yield from (f"sentinel said {name}" for name in self.untold if name in names)
+        yield from (f"sentinel never said {words}" for words in self._unsaid(world, begun_s))
+        for words in self.untold:
+            if any(event.says(words) for event in world.seen.told(MASTER, begun_s)):
+                yield f"sentinel said {words}"
+        for node in world.nodes:
+            if any(event.says("sentinel.crashed") for event in world.seen.told(node, begun_s)):
+                yield f"sentinel crashed on the {node}"
+        failed = sum(not answer.good for answer in world.seen.answers if answer.at_s >= begun_s)
+        if self.lossless and failed:
+            yield f"{failed} requests failed"
+        yield from self._misplaced(world, begun_s)
+
+    def _unsaid(self, world: World, begun_s: float) -> Iterator[str]:
+        """Yield what the master's sentinel must still say."""
+        for words in self.told:
+            if not any(event.says(words) for event in world.seen.told(MASTER, begun_s)):
+                yield words
+
+    def _misplaced(self, world: World, begun_s: float) -> Iterator[str]:
+        """Yield where the VIP was meanwhile, and should not have been."""
+        shared_s = longest_shared_s(world.seen.holdings, begun_s, time.monotonic())
+        if shared_s > self.shared_s + world.plan.advert_int_s:
+            yield f"both nodes held the VIP for {shared_s:.2f} s"
         moved = any(holding.at_s >= begun_s for holding in world.seen.holdings)
         if moved and not self.moves_vip:
             yield "the VIP moved"

@@ -16,18 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sentinel.drill.plan import (
-    COMMANDS,
-    HOOK,
-    KEEPALIVED_CONF,
-    SENTINEL_TOML,
-    Machine,
-    Plan,
-)
+from sentinel.drill.furniture import files
+from sentinel.drill.plan import COMMANDS, HOOK, Machine, Plan
 
 DEADLINE_S: Final = 20.0
 _OVERLAID: Final = ("/etc", "/var", "/tmp", "/usr/libexec")  # noqa: S108  (each node's own)
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  (each node's own)
 _ABOVE: Final = "/run/.above"
 
 _SETUP: Final = f"""
@@ -41,6 +36,7 @@ for folder in {" ".join(_OVERLAID)}; do
     mount -t overlay -o lowerdir=$folder,upperdir=$above/new,workdir=$above/work overlay $folder
 done
 mkdir {_ABOVE}/dev
+mkdir -m 1777 {_ABOVE}{_SHARED_MEMORY}
 for device in {" ".join(_DEVICES)}; do
     : >{_ABOVE}/dev/$device
     mount --bind /dev/$device {_ABOVE}/dev/$device
@@ -52,30 +48,13 @@ sleep infinity &
 wait
 """
 
-#: Starting what already runs is no mistake, as with init scripts: sentinel and a person may both
-#: want it. The lock, held until the pidfile is written, keeps the two from starting it twice.
-_START: Final = """\
-#!/bin/sh
-exec 9>{folder}/{name}.lock
-flock 9
-kill -0 "$(cat {pidfile} 2>/dev/null)" 2>/dev/null && exit 0
-{command} 9>&-
-"""
-_STOP: Final = """\
-#!/bin/sh
-exec 9>{folder}/{name}.lock
-flock 9
-pid=$(cat {pidfile}) && kill "$pid" 2>/dev/null || exit 0
-for _ in $(seq 500); do
-    kill -0 "$pid" 2>/dev/null || exit 0
-    sleep 0.01
-done
-exit 1
-"""
-
 
 class WorldError(Exception):
     """The world could not be built, or something in it failed; the message says what."""
+
+
+class LackingError(Exception):
+    """A fault cannot be made on this machine; the message says what it lacks, and the cure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,32 +160,18 @@ class Node:
         new.rename(path)
 
     def _furnish(self) -> None:
-        plan, config = self._plan, self._plan.config
+        plan = self._plan
         for folder in plan.folders:
             self.path(folder).mkdir(parents=True, exist_ok=True)
-        self.write(config.haproxy.config[0], plan.haproxy_cfg)
-        self.write(KEEPALIVED_CONF, self.machine.keepalived_conf)
-        self.write(SENTINEL_TOML, plan.sentinel_toml)
+        for file in files(self.machine, plan):
+            self.write(file.path, file.text, file.mode)
         if plan.hook is not None and not self.path(HOOK).exists():
             self.write(HOOK, plan.hook.read_text(), 0o755)
+        os.mkfifo(self.path(plan.config.fifo), 0o600)
         if plan.hosts:
             hosts = self.path("/etc/hosts").read_text()
             names = "".join(f"{address} {name}\n" for name, address in plan.hosts)
             self.write("/etc/hosts", f"{hosts}\n{names}")
-        pidfile = config.haproxy.pidfile
-        command = f"{config.haproxy.executable} -W -D -p {pidfile} -n {plan.maxconn}"
-        self._service("haproxy", pidfile, f"{command} {self._files()}")
-        pidfile = "/run/keepalived.pid"
-        command = f"keepalived -P -D -p {pidfile} -r /run/vrrp.pid -f {KEEPALIVED_CONF}"
-        self._service("keepalived", pidfile, command)
-
-    def _files(self) -> str:
-        return " ".join(f"-f {path}" for path in self._plan.config.haproxy.config)
-
-    def _service(self, name: str, pidfile: str, command: str) -> None:
-        words = {"folder": COMMANDS, "name": name, "pidfile": pidfile, "command": command}
-        self.write(f"{COMMANDS}/{name}-start", _START.format(**words), 0o755)
-        self.write(f"{COMMANDS}/{name}-stop", _STOP.format(**words), 0o755)
 
     # --- programs -------------------------------------------------------------------------------
 
@@ -248,6 +213,11 @@ class Node:
                         state=state,
                         argv=tuple(argv),
                     )
+
+    def signal_standin(self, kind: str, number: signal.Signals) -> None:
+        """Send a signal to the stand-ins of this kind in the node."""
+        words = ("-m", "sentinel.drill.standins", kind)
+        send(number, *(proc for proc in self.procs() if proc.argv[1:4] == words))
 
     def named(self, name: str) -> list[Proc]:
         """Return the living processes called *name*; sentinel is known by its command line.

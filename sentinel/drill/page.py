@@ -13,8 +13,8 @@ from sentinel.drill.timeline import draw
 
 _BADGES: Final = {
     Outcome.REACHED: ("ok", "as expected"),
-    Outcome.LIMITATION: ("known", "known limitation"),
     Outcome.MISSED: ("missed", "not as expected"),
+    Outcome.SKIPPED: ("skipped", "not tried"),
 }
 #: The overview's bars are logarithmic, from one request's distance to a minute.
 _BAR_MS_MIN: Final = 10.0
@@ -46,8 +46,6 @@ def _totals(findings: Sequence[Finding]) -> Iterator[str]:
     yield '<section class="totals">'
     for outcome, number in count.items():
         name, words = _BADGES[outcome]
-        if number > 1 and outcome is Outcome.LIMITATION:
-            words = "known limitations"
         if number or outcome is Outcome.REACHED:
             yield f'<div class="total {name}"><b>{number}</b><span>{words}</span></div>'
     requests = sum(finding.requests for finding in findings)
@@ -62,6 +60,10 @@ def _overview(findings: Sequence[Finding]) -> Iterator[str]:
     yield '<th class="number">failed<th class="number">slowest</tr></thead><tbody>'
     for finding in findings:
         name, words = _BADGES[finding.outcome]
+        if finding.outcome is Outcome.SKIPPED:
+            yield f'<tr><td><a href="#{finding.fault}">{escape(finding.fault)}</a>'
+            yield f'<td><span class="badge {name}">{words}</span><td colspan="3"></tr>'
+            continue
         yield (
             f'<tr><td><a href="#{finding.fault}">{escape(finding.fault)}</a>'
             f'<td><span class="badge {name}">{words}</span>'
@@ -95,6 +97,9 @@ def _fault(finding: Finding) -> Iterator[str]:
     name, words = _BADGES[finding.outcome]
     yield f'<section class="fault" id="{finding.fault}">'
     yield f'<h2>{escape(finding.title)} <span class="badge {name}">{words}</span></h2>'
+    if finding.outcome is Outcome.SKIPPED:
+        yield f'<p class="reason {name}">{escape(" ".join(finding.reasons))}</p></section>'
+        return
     yield '<p class="figures">'
     usual = duration(finding.usual_ms)
     yield f"<span>outage <b>{duration(finding.outage_ms)}</b>, usual gap {usual}</span>"
@@ -102,8 +107,6 @@ def _fault(finding: Finding) -> Iterator[str]:
     yield f"<span>slowest good answer <b>{duration(finding.slowest_ms)}</b></span></p>"
     for reason in finding.reasons:
         yield f'<p class="reason {name}">{escape(reason)}</p>'
-    if finding.reasons and finding.limitation:
-        yield f'<p class="reason known">Known limitation: {escape(finding.limitation)}.</p>'
     yield f'<div class="scroll">{draw(finding)}</div>'
     yield f'<p class="expected"><b>Expected</b> {escape(finding.expected)}.</p>'
     yield "<details><summary>Everything that was said</summary><table>"

@@ -30,6 +30,8 @@ KEEPALIVED_CONF: Final = "/etc/keepalived/keepalived.conf"
 SENTINEL_TOML: Final = "/etc/sentinel/sentinel.toml"
 #: Where the drill keeps the commands that stand in for a service manager.
 COMMANDS: Final = "/run/sentinel-drill"
+#: HAProxy's master CLI, which Debian's unit has as well.
+MASTER_CLI: Final = f"{COMMANDS}/haproxy-master.sock"
 HOOK: Final = "/usr/libexec/keepalived/chk_sentinel.sh"
 #: HAProxy's limit in the nodes: few enough for one machine to fill.
 MAXCONN_MAX: Final = 1000
@@ -85,6 +87,7 @@ class Plan:
     vips: tuple[tuple[str, int], ...]
     target: Target
     nopreempt: bool
+    advert_int_s: float
     haproxy_cfg: str
     maxconn: int
     config: Config
@@ -131,6 +134,7 @@ def make_plan(files: Files) -> Plan:
         ),
         target=target,
         nopreempt=any(instance.nopreempt for instance in confs[0].instances),
+        advert_int_s=max(instance.advert_int_s for instance in confs[0].instances),
         haproxy_cfg=text,
         maxconn=maxconn,
         config=_managed(config),
@@ -167,7 +171,8 @@ def _managed(config: Config) -> Config:
         start=(f"{COMMANDS}/keepalived-start",),
         stop=(f"{COMMANDS}/keepalived-stop",),
     )
-    return replace(config, haproxy=haproxy, keepalived=keepalived)
+    vrrp = replace(config.vrrp, file=KEEPALIVED_CONF)
+    return replace(config, haproxy=haproxy, keepalived=keepalived, vrrp=vrrp)
 
 
 def _notes(
@@ -197,7 +202,8 @@ def _maxconn(wanted: int) -> int:
 def _folders(config: Config, confs: Sequence[KeepalivedConf], cfg: HaproxyCfg) -> Iterator[str]:
     """Yield the folders that packages, tmpfiles or an administrator would have made."""
     files = [config.haproxy.pidfile, config.hook.lease_file, config.hook.sign]
-    files += [config.hook.track_file, config.status.socket, *config.haproxy.config]
+    files += [config.hook.track_file, config.priority_file, config.fifo]
+    files += [config.status.socket, config.control_socket, *config.haproxy.config]
     files += [KEEPALIVED_CONF, SENTINEL_TOML, HOOK, f"{COMMANDS}/haproxy-start"]
     files += [tracked.path for conf in confs for tracked in conf.track_files]
     files += [stats.path for stats in cfg.stats_sockets if stats.path.startswith("/")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 from typing import Any
 
 
@@ -17,8 +17,8 @@ class Outcome(StrEnum):
     """How a fault ended."""
 
     REACHED = "reached"
-    LIMITATION = "known limitation"
     MISSED = "missed"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,10 @@ class Event:
     name: str
     text: str = ""
 
+    def says(self, words: str) -> bool:
+        """Tell whether it is called so, or begins so: ``NAME`` or ``NAME KEY=VALUE``."""
+        return f"{self.name} {self.text} ".startswith(f"{words} ")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
@@ -62,7 +66,8 @@ class Mark:
 class Finding:
     """All that was seen of one fault; times count from the fault, which is 0.
 
-    *usual_ms* is the longest gap between good answers before the fault: how noisy the machine is.
+    *reasons* say why it was missed or skipped. *usual_ms* is the longest gap between good answers
+    before the fault: how noisy the machine is.
     """
 
     fault: str
@@ -70,18 +75,24 @@ class Finding:
     expected: str
     outcome: Outcome
     reasons: tuple[str, ...]
-    limitation: str
-    begun_s: float
-    ended_s: float
-    usual_ms: float
-    outage_ms: float
-    requests: int
-    failed: int
-    slowest_ms: float
-    answers: tuple[Answer, ...]
-    holdings: tuple[Holding, ...]
-    events: tuple[Event, ...]
-    marks: tuple[Mark, ...]
+    begun_s: float = 0.0
+    ended_s: float = 0.0
+    usual_ms: float = 0.0
+    outage_ms: float = 0.0
+    requests: int = 0
+    failed: int = 0
+    slowest_ms: float = 0.0
+    answers: tuple[Answer, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+    events: tuple[Event, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+    @classmethod
+    def skipped(cls, fault: str, title: str, reason: str) -> Finding:
+        """Return what is to be said of a fault that could not be tried."""
+        return cls(
+            fault=fault, title=title, expected="", outcome=Outcome.SKIPPED, reasons=(reason,)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can say."""
@@ -134,3 +145,17 @@ def spans(holdings: Iterable[Holding], node: str, end_s: float) -> Iterator[tupl
             since_s = None
     if since_s is not None:
         yield since_s, end_s
+
+
+def longest_shared_s(holdings: Sequence[Holding], since_s: float, end_s: float) -> float:
+    """Return for how long at the most two nodes held the VIP at once after *since_s*."""
+    nodes = sorted({holding.node for holding in holdings})
+    held = [list(spans(holdings, node, end_s)) for node in nodes]
+    return max(
+        (
+            min(first[1], second[1]) - max(first[0], second[0], since_s)
+            for one, other in combinations(held, 2)
+            for first, second in product(one, other)
+        ),
+        default=0.0,
+    )

@@ -20,7 +20,7 @@ from typing import Final
 
 from sentinel.drill.catalogue import chosen
 from sentinel.drill.faults import HEALED, Fault, Situation
-from sentinel.drill.node import WorldError
+from sentinel.drill.node import LackingError, WorldError
 from sentinel.drill.plan import Files, Plan, make_plan
 from sentinel.drill.records import Finding, Outcome, outage_ms, shifted
 from sentinel.drill.world import World
@@ -34,16 +34,18 @@ _KERNELS_OWN: Final = re.compile(r"proc|sysfs|cgroup2?|devpts|devtmpfs|mqueue|tm
 async def rehearse(fault: Fault, plan: Plan) -> Finding:
     """Try one fault in a world made for it."""
     async with asyncio.TaskGroup() as group, World(plan, group) as world:
+        begun_s = time.monotonic()
         try:
+            if fault.prepare is not None:
+                await fault.prepare(world)
             await world.wait_steady()
-        except WorldError as error:
-            return _finding(fault, world, time.monotonic(), [f"before the fault: {error}"])
-        await asyncio.sleep(BEFORE_S)
-        begun_s = world.seen.mark(fault.title)
-        try:
+            await asyncio.sleep(BEFORE_S)
+            begun_s = world.seen.mark(fault.title)
             reasons = [reason async for reason in _play(fault, world, begun_s)]
         except WorldError as error:
             reasons = [str(error)]
+        except LackingError as error:
+            return Finding.skipped(fault.name, fault.title, str(error))
         return _finding(fault, world, begun_s, [*reasons, *fault.faulty_records(world, begun_s)])
 
 
@@ -77,16 +79,12 @@ def _finding(fault: Fault, world: World, begun_s: float, reasons: list[str]) -> 
     since_s = begun_s - BEFORE_S
     before = [answer for answer in world.seen.answers if answer.at_s < begun_s]
     after = [answer for answer in world.seen.answers if answer.at_s >= begun_s]
-    outcome = Outcome.REACHED
-    if reasons:
-        outcome = Outcome.LIMITATION if fault.limitation else Outcome.MISSED
     return Finding(
         fault=fault.name,
         title=fault.title,
         expected=fault.expected,
-        outcome=outcome,
+        outcome=Outcome.MISSED if reasons else Outcome.REACHED,
         reasons=tuple(reasons),
-        limitation=fault.limitation,
         begun_s=-BEFORE_S,
         ended_s=round(ended_s - begun_s, 3),
         usual_ms=round(outage_ms(before, begun_s - BEFORE_S, begun_s), 1),

@@ -20,6 +20,8 @@ from typing import Final
 #: Answered only when the crowd goes home: it holds a connection through HAProxy.
 HOLD_PATH: Final = "/sentinel-drill-hold"
 SLOW_S: Final = 2.0
+#: Longer than any watchdog waits.
+SPIN_MS: Final = 600_000
 _DATAGRAM_BYTES_MAX: Final = 65536
 _CROWD_AT_ONCE: Final = 100
 
@@ -138,6 +140,21 @@ async def crowd(place: str, count: str) -> None:
             group.create_task(visit())
 
 
+def spin(path: str, count: str) -> None:
+    """Let a HAProxy spin: *count* commands that loop, through its master CLI.
+
+    A thread that loops takes no other command, so twice as many as there are threads get them all.
+    """
+    sessions = []
+    for _ in range(int(count)):
+        session = socket.socket(socket.AF_UNIX)
+        session.connect(path)
+        session.sendall(f"expert-mode on; @1 debug dev loop {SPIN_MS}\n".encode())
+        sessions.append(session)
+    _say("ready")
+    signal.pause()
+
+
 def main(kind: str, *arguments: str) -> None:
     """Be what the command line says, with as many open files as this machine allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -151,6 +168,8 @@ def main(kind: str, *arguments: str) -> None:
             occupy(*arguments)
         case "crowd":
             asyncio.run(crowd(*arguments))
+        case "spin":
+            spin(*arguments)
         case _:
             raise ValueError(kind)
 

@@ -7,13 +7,13 @@ STYLE: Final = """
   color-scheme: light dark;
   --paper: #fbfaf7; --card: #ffffff; --ink: #1c2024; --soft: #697077; --line: #e6e3dc;
   --lane: #f0eee8; --master: #2a66c8; --backup: #b26a00; --good: #2f9467; --bad: #cf2e3d;
-  --outage: rgba(207, 46, 61, .13); --ok: #23734f; --known: #8a5a00; --missed: #b4202f;
+  --outage: rgba(207, 46, 61, .13); --ok: #23734f; --caution: #8a5a00; --missed: #b4202f;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171b; --card: #1b1f25; --ink: #e7e9ec; --soft: #98a0aa; --line: #2b313a;
     --lane: #232932; --master: #6ea3ff; --backup: #f0ac4c; --good: #4fc594; --bad: #ff6b78;
-    --outage: rgba(255, 107, 120, .18); --ok: #5fd0a0; --known: #f0b65c; --missed: #ff7d88;
+    --outage: rgba(255, 107, 120, .18); --ok: #5fd0a0; --caution: #f0b65c; --missed: #ff7d88;
   }
 }
 * { box-sizing: border-box }
@@ -29,7 +29,7 @@ h2 { font-size: 18px; line-height: 1.3; margin: 0; letter-spacing: -.01em }
   padding: 10px 18px 12px; min-width: 130px }
 .total b { display: block; font-size: 26px; line-height: 1.2; font-weight: 650 }
 .total span { color: var(--soft); font-size: 13px }
-.total.ok b { color: var(--ok) } .total.known b { color: var(--known) }
+.total.ok b { color: var(--ok) } .total.skipped b { color: var(--caution) }
 .total.missed b { color: var(--missed) }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; width: 100% }
@@ -44,7 +44,7 @@ a:hover { text-decoration-color: currentColor }
 .badge { display: inline-block; padding: 1px 9px; border-radius: 20px; font-size: 12px;
   font-weight: 550; letter-spacing: 0; border: 1px solid; white-space: nowrap;
   vertical-align: 2px }
-.badge.ok { color: var(--ok) } .badge.known { color: var(--known) }
+.badge.ok { color: var(--ok) } .badge.skipped { color: var(--caution) }
 .badge.missed { color: var(--missed) }
 .key { color: var(--soft); font-size: 13px; margin: 22px 0 0 }
 .swatch { display: inline-block; width: 10px; height: 10px; border-radius: 3px;
@@ -60,7 +60,7 @@ a:hover { text-decoration-color: currentColor }
 .figures { margin: 4px 0 8px; color: var(--soft); display: flex; flex-wrap: wrap; gap: 4px 22px }
 .figures b { color: var(--ink); font-weight: 600 }
 .reason { margin: 4px 0; font-size: 14px }
-.reason.missed { color: var(--missed) } .reason.known { color: var(--known) }
+.reason.missed { color: var(--missed) } .reason.skipped { color: var(--caution) }
 .expected { margin: 8px 0 0; color: var(--soft); font-size: 13.5px }
 .expected b { font-weight: 600; margin-right: 4px }
 details { margin-top: 8px; font-size: 13px; color: var(--soft) }
@@ -83,7 +83,7 @@ svg .mark { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 3 3; opacity:
 svg text.marked { fill: var(--ink); font-weight: 600 }
 svg .event text { fill: var(--ink) } svg .event.error text, svg .event.critical text
   { fill: var(--missed) }
-svg .event.warning text { fill: var(--known) }
+svg .event.warning text { fill: var(--caution) }
 svg .event.master circle { fill: var(--master) } svg .event.backup circle { fill: var(--backup) }
 svg .stem { stroke: none }
 @media print { details { display: none } body { background: none } }

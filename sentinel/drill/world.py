@@ -22,6 +22,7 @@ from sentinel.drill.witness import Witness
 STEADY_WITHIN_S: Final = 30.0
 _POLL_S: Final = 0.02
 _STANDINS: Final = (sys.executable, "-m", "sentinel.drill.standins")
+_SENTINEL: Final = (sys.executable, "-m", "sentinel")
 #: As shell lines, since /proc/sys shows the namespaces of whoever opens a file. A kernel may lack
 #: IPv6.
 _SYSCTLS: Final = tuple(
@@ -148,11 +149,16 @@ class World:
         if node.machine.places:
             await self.start_in(node, "web", *map(str, node.machine.places))
 
-    async def start_sentinel(self, node: Node) -> None:
-        """Start sentinel as its unit does, and follow what it says."""
-        argv = (sys.executable, "-m", "sentinel", "run", "--config", SENTINEL_TOML)
-        process = await node.spawn(*argv, stderr=PIPE)
+    async def start_sentinel(self, node: Node, *wrapper: str) -> None:
+        """Start sentinel as its unit does, and follow what it says; *wrapper* may start it."""
+        argv = (*_SENTINEL, "run", "--config", SENTINEL_TOML)
+        process = await node.spawn(*wrapper, *argv, stderr=PIPE)
         self._follow(process.stderr, lambda line: self.seen.hear_sentinel(node.name, line))
+
+    async def order(self, node: Node, verb: str) -> None:
+        """Give a node's sentinel an order, and wait until it is carried out."""
+        self.seen.mark(f"sentinel {verb}")
+        await node.run(*_SENTINEL, verb, "--config", SENTINEL_TOML)
 
     async def cut_power(self, node: Node) -> None:
         """End a node in the middle of whatever it does, and with it its links."""
@@ -219,11 +225,11 @@ class World:
                 return True
             await asyncio.sleep(_POLL_S)
 
-    async def wait_event(self, node: Node, name: str, since_s: float) -> None:
-        """Wait until a node's sentinel has said *name*."""
+    async def wait_event(self, node: Node, words: str, since_s: float) -> None:
+        """Wait until a node's sentinel has said *words*: see ``Event.says``."""
         await self.wait_until(
-            lambda: any(event.name == name for event in self.seen.told(node.name, since_s)),
-            f"{name} from {node.name}",
+            lambda: any(event.says(words) for event in self.seen.told(node.name, since_s)),
+            f"{words} from {node.name}",
         )
 
     async def wait_held_by(self, node: Node) -> None:

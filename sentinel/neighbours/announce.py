@@ -7,7 +7,7 @@ nothing: the neighbours still believe what that one said last.
 from __future__ import annotations
 
 import asyncio
-import time
+import select
 from contextlib import ExitStack
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -47,7 +47,7 @@ def _announce(vips: tuple[Vip, ...]) -> None:
         }
         for number in range(ROUNDS):
             if number:
-                time.sleep(PAUSE_S)
+                select.select((), (), (), PAUSE_S)  # see probe
             for vip in vips:
                 _say(sockets[vip.interface], vip)
 

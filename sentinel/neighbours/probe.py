@@ -8,7 +8,7 @@ closes the socket, which takes the kernel longer than all the rest (see the pack
 from __future__ import annotations
 
 import asyncio
-import time
+import select
 from collections import defaultdict
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -65,7 +65,7 @@ def _ask(vips: tuple[Vip, ...], timeout_s: float) -> dict[Vip, Answer]:
         asked[vip.interface, ip_address(vip.address).version].append(vip)
     with ExitStack() as stack:
         sockets = {place: _open(place, asked[place], stack) for place in asked}
-        time.sleep(timeout_s)
+        select.select((), (), (), timeout_s)  # time.sleep has a deadline, which libfaketime breaks
         try:
             own = own_macs()
         except OSError as error:

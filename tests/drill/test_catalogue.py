@@ -44,4 +44,4 @@ def test_where_the_vip_must_be() -> None:
     assert truth(Vip.HOME) == [False, True, False, False]
     assert truth(Vip.HOME, nopreempt=True) == [False, True, True, False]
     assert truth(Vip.PEER) == [False, False, True, False]
-    assert truth(Vip.ONE) == [False, True, True, False]
+    assert truth(Vip.BOTH) == [False, False, False, True]

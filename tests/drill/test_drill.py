@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DRILL = (sys.executable, "-m", "sentinel", "drill")
-#: One in which sentinel gives the VIP away, one it is not yet up to, one that nobody may notice.
-FAULTS = ("configuration-broken", "keepalived-killed", "sentinel-killed")
+#: One in which sentinel gives the VIP away, one in which it takes it away, one in which it is told
+#: to, one that nobody may notice.
+FAULTS = ("configuration-broken", "keepalived-killed", "stepdown", "sentinel-killed")
 #: What a drill would leave if it wrote to the machine instead of its own layers.
 TRACES = ("/run/sentinel-drill", "/run/.above", "/etc/sentinel/sentinel.toml", "/run/vrrp.pid")
 #: What the nodes have of their own, and the machine must keep.
@@ -93,11 +94,25 @@ class TestRealDrill:
     pytestmark = in_namespaces
 
     def test_every_fault_ends_as_stated(self, drilled: tuple[dict[str, Any], str]) -> None:
-        """What sentinel cannot do yet is said to be so."""
+        """In the order of the catalogue."""
         outcomes = {f["fault"]: f["outcome"] for f in drilled[0]["findings"]}
+        assert outcomes == dict.fromkeys(FAULTS, "reached")
         assert list(outcomes) == list(FAULTS)
-        limited = [name for name, outcome in outcomes.items() if outcome != "reached"]
-        assert set(limited) <= {"keepalived-killed"}
+
+    def test_sentinel_knows_the_pair(self, drilled: tuple[dict[str, Any], str]) -> None:
+        """It finds keepalived.conf in the nodes, and nothing in it stands in its way."""
+        said = [event["name"] for found in drilled[0]["findings"] for event in found["events"]]
+        assert "vrrp.changed" in said
+        assert "keepalived.advice" not in said
+
+    def test_a_hand_over_costs_no_request(self, drilled: tuple[dict[str, Any], str]) -> None:
+        """The backup holds the VIP from the order until it is taken back."""
+        found = next(f for f in drilled[0]["findings"] if f["fault"] == "stepdown")
+        assert found["failed"] == 0
+        assert [h["node"] for h in found["holdings"] if h["held"] and h["at_s"] > 0] == [
+            "backup",
+            "master",
+        ]
 
     def test_all_three_witnesses_were_heard(self, drilled: tuple[dict[str, Any], str]) -> None:
         """The client, the nodes' addresses, and sentinel with keepalived."""

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from drillings import finding
 
 from sentinel.drill.page import duration, render
-from sentinel.drill.records import Event, Outcome
+from sentinel.drill.records import Event, Finding, Outcome
 from sentinel.drill.timeline import draw
 
 
@@ -37,17 +37,20 @@ def test_what_was_said_is_escaped() -> None:
     assert not {"<killed>", "<i>", "<u>"} & set(re.findall(r"<\w+>", made))
 
 
-def test_a_limitation_is_said_in_words() -> None:
-    """It is neither hidden nor called a success."""
-    made = page(finding(outcome=Outcome.LIMITATION, reasons=("both",), limitation="no fencing"))
-    assert "Known limitation: no fencing." in made
-    assert "as expected</span>" in page(finding())
+def test_what_was_not_as_expected_is_said_first() -> None:
+    """With the reason, and not as a success."""
+    made = page(finding(outcome=Outcome.MISSED, reasons=("clients are not served",)))
+    assert '<p class="reason missed">clients are not served</p>' in made
     assert '<span class="badge ok">' not in made
+    assert "as expected</span>" in page(finding())
 
 
-def test_a_limitation_that_did_not_show_is_not_mentioned() -> None:
-    """The fault ended as it should."""
-    assert "Known limitation" not in page(finding(limitation="no fencing"))
+def test_a_fault_that_was_skipped_has_no_figures() -> None:
+    """The reason alone, and no drawing of nothing."""
+    made = page(Finding.skipped("clock-stepped", "the clock jumps", "there is no libfaketime"))
+    assert '<p class="reason skipped">there is no libfaketime</p>' in made
+    assert "<svg" not in made
+    assert "outage" not in made.partition('<section class="fault"')[2]
 
 
 def test_the_timeline_shows_lanes_requests_and_events() -> None:

@@ -6,7 +6,16 @@ import json
 
 from drillings import finding
 
-from sentinel.drill.records import Answer, Event, Finding, Holding, outage_ms, shifted, spans
+from sentinel.drill.records import (
+    Answer,
+    Event,
+    Finding,
+    Holding,
+    longest_shared_s,
+    outage_ms,
+    shifted,
+    spans,
+)
 
 
 def answers(*times_s: float, bad: tuple[float, ...] = ()) -> list[Answer]:
@@ -53,6 +62,31 @@ def test_the_spans_of_a_node_with_the_vip() -> None:
         Holding(at_s=3.0, node="master", held=True),
     ]
     assert list(spans(holdings, "master", 4.0)) == [(0.0, 2.0), (3.0, 4.0)]
+
+
+def test_how_long_two_nodes_held_the_vip_at_once() -> None:
+    """The longest time that they shared after the fault; handing it over shares nothing."""
+    handed_over = finding().holdings
+    assert longest_shared_s(handed_over, 0.0, 9.0) <= 0.0
+    left_behind = [
+        Holding(at_s=-4.0, node="master", held=True),
+        Holding(at_s=-2.0, node="backup", held=True),
+        Holding(at_s=0.5, node="backup", held=False),
+        Holding(at_s=1.0, node="backup", held=True),
+        Holding(at_s=1.25, node="master", held=False),
+    ]
+    assert longest_shared_s(left_behind, 0.0, 9.0) == 0.5
+    assert longest_shared_s(left_behind[:2], 0.0, 9.0) == 9.0
+    assert longest_shared_s([], 0.0, 9.0) == 0.0
+
+
+def test_an_event_is_known_by_its_name_and_its_first_words() -> None:
+    """Whole words, so that one name is not the beginning of another."""
+    event = Event(at_s=0, node="master", level="info", name="check.down", text="check=rivals a=b")
+    assert event.says("check.down")
+    assert event.says("check.down check=rivals")
+    assert not event.says("check")
+    assert not event.says("check.down check=vrrp")
 
 
 def test_a_finding_survives_json() -> None:
