@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Final
 from sentinel.commands import Subparsers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sentinel.drill.faults import Fault
     from sentinel.drill.outside import Drill
     from sentinel.drill.records import Finding
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 USAGE: Final = 2
 IMPOSSIBLE: Final = 3
 _SCHEMA_VERSION: Final = 1
+_LINE_MAX: Final = 140
 _COLOURS: Final = {"reached": "32", "skipped": "33", "missed": "31"}
 
 
@@ -58,6 +61,7 @@ def add_parser(subparsers: Subparsers) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--only", nargs="+", default=[], metavar="FAULT", help="these faults alone")
     which.add_argument("--quick", action="store_true", help="three faults in half a minute")
+    parser.add_argument("--events", action="store_true", help="tell what each node said and did")
     parser.add_argument("--list", action="store_true", help="list the faults and end")
     parser.add_argument("--json", action="store_true", help="one JSON document for programs")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to FILE")
@@ -94,7 +98,7 @@ def _rehearse(args: argparse.Namespace, faults: tuple[Fault, ...]) -> int:
         print(f"sentinel drill: {error}", file=sys.stderr)
         return IMPOSSIBLE
     findings: list[Finding] = []
-    teller = _Teller(total=len(faults), quiet=args.json)
+    teller = _Teller(total=len(faults), quiet=args.json, events=args.events)
     teller.begin(drill)
     try:
         for finding in drill.findings(teller.begun):
@@ -138,8 +142,9 @@ def _write_page(path: Path, drill: Drill, findings: list[Finding]) -> None:
 class _Teller:
     """Tells on a terminal what happens; a line in the making is replaced by its result."""
 
-    def __init__(self, *, total: int, quiet: bool) -> None:
+    def __init__(self, *, total: int, quiet: bool, events: bool) -> None:
         self._total = total
+        self._events = events
         self._quiet = quiet
         self._number = 0
         self._live = sys.stdout.isatty()
@@ -179,3 +184,18 @@ class _Teller:
         self.say(f"{fresh}{finding.fault:28} {word}{figures if finding.requests else ''}")
         for reason in finding.reasons:
             self.say(f"    {reason}")
+        for line in _story(finding) if self._events else ():
+            self.say(f"    {line}")
+
+
+def _story(finding: Finding) -> Iterator[str]:
+    """Yield what the drill did, who held the VIP and what each node said, in its order."""
+    told = [(mark.at_s, "", f"--- {mark.text}") for mark in finding.marks]
+    told += [(event.at_s, event.node, f"{event.name} {event.text}") for event in finding.events]
+    told += [
+        (holding.at_s, holding.node, "has the VIP" if holding.held else "has the VIP no more")
+        for holding in finding.holdings
+    ]
+    for at_s, node, text in sorted(told):
+        if at_s >= 0:
+            yield f"{at_s:+9.3f} s  {node:7} {text}"[:_LINE_MAX].rstrip()
