@@ -35,10 +35,12 @@ text { font: 12px/1.2 system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1
 .head { font-size: 17px; font-weight: 650 } .group { font-size: 13px; font-weight: 600 }
 .peer { fill: #a9b0b8 } .ours { fill: #2a66c8 } .whisker { stroke: #1c2024; opacity: .55 }
 .name { text-anchor: end; font-size: 11px } .tick { text-anchor: middle }
-.figure { font-size: 11px } text.ours { fill: #2a66c8; font-weight: 650 }
+.figure { font-size: 11px } text.peer { fill: #4a5057 }
+text.ours { fill: #2a66c8; font-weight: 650 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e7e9ec } .paper { fill: #14171b } .grid { stroke: #2b313a } .soft { fill: #98a0aa }
-  .peer { fill: #59626d } .ours, text.ours { fill: #6ea3ff } .whisker { stroke: #e7e9ec }
+  .peer { fill: #59626d } text.peer { fill: #c3c8ce } .ours, text.ours { fill: #6ea3ff }
+  .whisker { stroke: #e7e9ec }
 }
 """
 

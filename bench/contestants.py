@@ -179,5 +179,9 @@ def contestants() -> tuple[Contestant, ...]:
         ),
         Contestant(name="systemd", title="Restart=always alone"),
         Contestant(name="sentinel", title="sentinel", on_crash=OnCrash.YIELD),
-        Contestant(name="sentinel-restart", title='on_crash = "restart"', on_crash=OnCrash.RESTART),
+        Contestant(
+            name="sentinel-restart",
+            title='sentinel, on_crash = "restart"',
+            on_crash=OnCrash.RESTART,
+        ),
     )

@@ -1,7 +1,7 @@
 """The same faults befall a pair under sentinel and under what people run today: a table of outages.
 
     python bench/pair.py [--runs 3] [--quick] [--only NAME ...] [--pair PAIR] [--fault NAME ...]
-                         [--lanes 4] [--json FILE]
+                         [--lanes 5] [--json FILE]
 
 Two nodes in namespaces of this machine, as in ``sentinel drill``; a client opens a new connection
 to the VIP every 10 ms. ``contestants.py`` says who competes, ``trial.py`` what happens, and
@@ -27,7 +27,8 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from tempfile import TemporaryFile
+from typing import IO, Any, Final
 
 from contestants import PAIRS, Contestant, contestants
 from report import arguments, conclude
@@ -105,21 +106,24 @@ class Referee:
     def __init__(self) -> None:
         self._quiet: Final = asyncio.Lock()
 
-    async def hold(self, bout: Bout) -> Trial:
-        """Hold one trial; a world that does not come about is tried again."""
+    async def hold(self, bout: Bout) -> Trial | None:
+        """Hold one trial; a world that does not come about is tried again, and then left out."""
         for _ in range(TRIES):
-            try:
-                async with asyncio.timeout(TRIAL_S):
-                    return await self._try(bout)
-            except (FailedError, TimeoutError) as error:
-                print(f"{bout}: {str(error) or 'not over in time'}; once more", file=sys.stderr)
-        raise FailedError(f"{bout}: failed {TRIES} times")
+            with TemporaryFile("w+") as errors:
+                try:
+                    async with asyncio.timeout(TRIAL_S):
+                        return await self._try(bout, errors)
+                except (FailedError, TimeoutError) as error:
+                    errors.seek(0)
+                    why = str(error) or "not over in time"
+                    print(f"{bout}: failed: {why}\n{errors.read()}", file=sys.stderr)
+        return None
 
-    async def _try(self, bout: Bout) -> Trial:
+    async def _try(self, bout: Bout, errors: IO[str]) -> Trial:
         process = None
         try:
             async with self._quiet:
-                process = await start(bout)
+                process = await start(bout, errors)
                 await hear(process, "stage")
             await hear(process, "stage")
             async with self._quiet:
@@ -134,13 +138,14 @@ class Referee:
                 await end(process)
 
 
-async def start(bout: Bout) -> Process:
+async def start(bout: Bout, errors: IO[str]) -> Process:
     """Start a trial in namespaces of its own, which end with it and with us."""
     return await asyncio.create_subprocess_exec(
         *("setpriv", "--pdeathsig", "KILL", *UNSHARE, sys.executable, str(TRIAL)),
         *(bout.contestant.name, bout.pair, bout.fault.name, str(bout.settle_s)),
         stdin=PIPE,
         stdout=PIPE,
+        stderr=errors,
         env={
             **os.environ,
             "PATH": f"{os.environ.get('PATH', '')}:{PATH}",
@@ -179,6 +184,8 @@ async def hold_all(waiting: list[Bout], lanes: int) -> Samples:
         while waiting:
             bout = waiting.pop()
             trial = await referee.hold(bout)
+            if trial is None:
+                continue
             samples[str(bout)].append(trial)
             number = sum(map(len, samples.values()))
             end = "ended" if trial.ended else "NOT ENDED"
@@ -205,7 +212,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="CONTESTANT")
     parser.add_argument("--pair", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--fault", nargs="+", choices=faults, default=faults, metavar="FAULT")
-    parser.add_argument("--lanes", type=int, default=4, help="worlds at once (default: 4)")
+    parser.add_argument("--lanes", type=int, default=5, help="worlds at once (default: 5)")
     options = parser.parse_args()
     if options.quick:
         options.runs, options.pair, options.fault = 1, ["fast"], list(QUICK)

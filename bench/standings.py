@@ -9,7 +9,7 @@ from typing import Final
 
 from contestants import PAIRS, Contestant, contestants
 from report import Report, Target
-from trial import FAULTS, WATCH_S, Trial
+from trial import FAULTS, HOME_S, WATCH_S, Trial
 
 #: Trials by ``FAULT/PAIR/CONTESTANT``.
 Samples = dict[str, list[Trial]]
@@ -130,29 +130,28 @@ def ended(samples: Samples) -> Iterator[Target]:
 
 def conclusion(samples: Samples, runs: int, minutes: float) -> Report:
     """Judge by medians."""
-    every = contestants()
-    columns = tuple(each for each in every if any(f"/{each.name}" in name for name in samples))
-    unfit = [each for each in every if each.unfit]
+    tried = {name.rpartition("/")[2] for name in samples}
+    compared = any(not name.startswith("sentinel") for name in tried)
+    columns = tuple(e for e in contestants() if e.name in tried or (e.unfit and compared))
     found = [trial for trials in samples.values() for trial in trials]
     targets = [target for pair in PAIRS for target in beside_peers(samples, pair)]
     targets += (target for pair in PAIRS for target in alone(samples, pair))
-    shown = (*columns, *unfit)
     return Report(
         name="pair",
         title=(
-            f"A pair under fault: longest gap between good answers in ms / failed requests,"
+            "A pair under fault: longest gap between good answers in ms / failed requests,"
             f" {runs} runs of each"
         ),
-        header=("", *(each.title for each in shown)),
-        rows=tuple(rows(samples, shown)),
+        header=("", *(each.title for each in columns)),
+        rows=tuple(rows(samples, columns)),
         targets=(*targets, *ended(samples)),
         notes=(
             "median (least-greatest) / median of failed requests, of 100 a second",
             f"never: not within the {WATCH_S:.0f} s watched",
-            "† needs a person: when what caused it was mended, not all was as before in 30 s",
+            f"† needs a person: {HOME_S:.0f} s after the cause was mended, not all was as before",
             "every column has HAProxy restarted as by Debian's unit: Restart=always after 100 ms",
             f"longest gap before the fault: {median(t.calm_ms for t in found):.0f} ms (median)",
-            *(f"{each.title}: {each.unfit}" for each in unfit),
+            *(f"{each.title}: {each.unfit}" for each in columns if each.unfit),
             f"{len(found)} trials in {minutes:.0f} minutes",
         ),
         samples=dict(_flat(samples)),
