@@ -7,6 +7,10 @@ every decision can be replayed from its inputs.
     event --> absorb: facts into the state --> decide: the phase's transition --> actions
                                                   (evidence answers its questions)
 
+    absorb   views (what checks saw), outcomes (how actions ended), intent (what people asked for)
+    decide   phases and their moves on HAProxy, with manager; keepalived and fence on keepalived
+    standing what keepalived is told after each step
+
 The phases:
 
     LEARNING --> UP <--> HUNG --kill--> DEAD --restart--> MENDING --proved--> UP
