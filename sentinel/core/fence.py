@@ -44,7 +44,10 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
     if manager.unanswered(service) or _starting(service):
         new = now_s - state.keepalived_dead_s < manager.LOOK_SLOWLY_S
         every_s = manager.LOOK_EVERY_S if new else manager.LOOK_SLOWLY_S
-        return replace(state, keepalived_stale=now_s - state.keepalived_heard_s >= every_s), ()
+        stale = now_s - state.keepalived_heard_s >= every_s
+        state = replace(state, keepalived_stale=stale)
+    if _starting(service):
+        return state, ()
     state, reports = _tell(state, view)
     if intent.paused(state):
         return state, reports
@@ -87,6 +90,8 @@ def _ours_to_start(state: State) -> bool:
     service = state.keepalived
     if service is None or state.memory.keepalived_stopped or state.phase is Phase.FAILED:
         return False
+    if manager.unanswered(service):
+        return False  # what it left is removed all the same
     if not service.known:
         return state.keepalived_left_vips
     return not service.intended_stop and not _starting(service)
@@ -122,7 +127,7 @@ def _down_timer_s(instance: VrrpInstance) -> float:
 def _tell(state: State, view: VrrpView) -> Turn:
     """Report once what became of keepalived, when the service manager has said why."""
     service = state.keepalived
-    if state.keepalived_death_told or service is None or _starting(service):
+    if state.keepalived_death_told or service is None or manager.unanswered(service):
         return state, ()
     state = replace(state, keepalived_death_told=True)
     if state.memory.keepalived_stopped:
