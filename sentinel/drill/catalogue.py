@@ -268,9 +268,11 @@ CATALOGUE: Final = (
     ),
     Fault(
         name="rolling-restart",
-        title="HAProxy is restarted on both nodes in turn, each while the other serves",
+        title="HAProxy is restarted on both nodes in turn: sentinel pause --drain, and resume",
         inject=deeds.roll,
-        untold=_GIVEN_UP,
+        told=("sentinel.paused", "sentinel.resumed"),
+        untold=("haproxy.restarted", *_GIVEN_UP),
+        lossless=True,
     ),
     Fault(
         name="reload",

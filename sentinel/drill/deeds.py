@@ -203,15 +203,14 @@ async def kill_both(world: World) -> None:
 async def roll(world: World) -> None:
     """Restart HAProxy on both nodes, the backup first, each while the other serves."""
     for node, other in ((world.backup, world.master), (world.master, world.backup)):
-        world.seen.mark(f"{node.name} is restarted")
-        await node.service("keepalived", "stop")
+        begun_s = time.monotonic()
+        await world.order(node, "pause", "--drain")
         await world.wait_held_by(other)
         await node.service("haproxy", "stop")
+        await world.wait_event(node, "phase.changed to=MAINT", begun_s)
         await node.service("haproxy", "start")
-        begun_s = time.monotonic()
-        await node.service("keepalived", "start")
-        # whoever goes on before this node could take the VIP makes an outage himself
-        await world.wait_event(node, "keepalived", begun_s)
+        await world.wait_event(node, "phase.changed to=UP", begun_s)
+        await world.order(node, "resume")
 
 
 async def reload(world: World) -> None:

@@ -88,11 +88,10 @@ class Fault:
 
     *meanwhile* must come true under the fault and last for *dwell_s*; then *heal* is done, and
     *end* must come true. *prepare* is done to the world before all that, which the client then
-    sees well served. *told* and *untold* are names of events, with the first words of their text
-    where the name alone does not say enough. *moves_vip* False: the VIP may not move at all.
-    *survivor_keeps*: a backup that has taken it from a dead master may not lose it before that is
-    healed. *shared_s*: for so long, beside the time between two adverts, both may hold it.
-    *lossless*: no request may fail.
+    sees well served. *told* and *untold* are events as ``Event.says`` knows them. *moves_vip*
+    False: the VIP may not move at all. *survivor_keeps*: a backup that has taken it from a dead
+    master may not lose it before that is healed. *shared_s*: for so long, beside the time between
+    two adverts, both may hold it. *lossless*: no request may fail.
     """
 
     name: str

@@ -19,7 +19,7 @@ from sentinel.configfile import dump, load
 from sentinel.drill import servers
 from sentinel.drill.servers import Place, Target
 from sentinel.haproxycfg import HaproxyCfg, parse
-from sentinel.keepalivedcfg import KeepalivedConf, read
+from sentinel.keepalivedcfg import KeepalivedConf, findings, read
 from sentinel.vrrp import VrrpInstance
 
 MASTER: Final = "master"
@@ -140,7 +140,7 @@ def make_plan(files: Files) -> Plan:
         config=_managed(config),
         hook=files.hook,
         folders=tuple(_folders(config, confs, cfg)),
-        notes=(*_notes(cfg.maxconn, maxconn, files, confs), *found.notes),
+        notes=(*_notes(cfg.maxconn, maxconn, files, confs, config), *found.notes),
     )
 
 
@@ -176,8 +176,9 @@ def _managed(config: Config) -> Config:
 
 
 def _notes(
-    wanted: int, maxconn: int, files: Files, confs: Sequence[KeepalivedConf]
+    wanted: int, maxconn: int, files: Files, confs: Sequence[KeepalivedConf], config: Config
 ) -> Iterator[str]:
+    """Yield what differs from a real site, and what keepalived.conf keeps sentinel from."""
     yield (
         "there is no systemd in the nodes: [haproxy] and [keepalived] manager, start, stop and"
         " restart are the drill's own commands; all other keys are yours"
@@ -190,6 +191,13 @@ def _notes(
     missing = [path for path in programs if not Path(path).exists()]
     for path in dict.fromkeys(path for path in missing if path != HOOK or files.hook is None):
         yield f"{path}: not on this machine; keepalived takes a missing script for a success"
+    for conf in confs:
+        yield from findings(
+            conf,
+            track_file=config.hook.track_file,
+            weighted_file=config.priority_file,
+            fifo=config.fifo,
+        )
 
 
 def _maxconn(wanted: int) -> int:

@@ -50,8 +50,9 @@ class Event:
     text: str = ""
 
     def says(self, words: str) -> bool:
-        """Tell whether it is called so, or begins so: ``NAME`` or ``NAME KEY=VALUE``."""
-        return f"{self.name} {self.text} ".startswith(f"{words} ")
+        """Tell whether it says *words*: ``NAME``, or ``NAME KEY=VALUE`` of one word each."""
+        name, *pairs = words.split()
+        return name == self.name and set(pairs) <= set(self.text.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

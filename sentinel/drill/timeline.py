@@ -166,7 +166,7 @@ def _label(event: Event, text: str, x: float, y: float, left: float) -> str:
 
 def _words(event: Event) -> str:
     if event.name == "keepalived":
-        return f"VRRP {event.text.partition('Entering ')[2].removesuffix(' STATE')}"
+        return f"VRRP {event.text.partition('Entering ')[2].partition(' STATE')[0]}"
     return event.name
 
 

@@ -51,7 +51,7 @@ class Witness:
 
     def hear_keepalived(self, node: str, line: str) -> None:
         """Take one line that keepalived logs; its VRRP states are of interest."""
-        if line.endswith("STATE"):
+        if "Entering" in line and " STATE" in line:
             self._take(node, "info", "keepalived", line.partition("]: ")[2])
 
     def _take(self, node: str, level: str, name: str, text: str) -> None:

@@ -155,10 +155,10 @@ class World:
         process = await node.spawn(*wrapper, *argv, stderr=PIPE)
         self._follow(process.stderr, lambda line: self.seen.hear_sentinel(node.name, line))
 
-    async def order(self, node: Node, verb: str) -> None:
+    async def order(self, node: Node, *words: str) -> None:
         """Give a node's sentinel an order, and wait until it is carried out."""
-        self.seen.mark(f"sentinel {verb}")
-        await node.run(*_SENTINEL, verb, "--config", SENTINEL_TOML)
+        self.seen.mark(f"{node.name}: sentinel {' '.join(words)}")
+        await node.run(*_SENTINEL, *words, "--config", SENTINEL_TOML)
 
     async def cut_power(self, node: Node) -> None:
         """End a node in the middle of whatever it does, and with it its links."""
