@@ -121,8 +121,12 @@ class Drill:
         for program, package in _PROGRAMS.items():
             if shutil.which(program, path=self._environment["PATH"]) is None:
                 raise NotPossibleError(f"there is no {program}: apt-get install {package}")
-        # in a user namespace the machine's files belong to nobody, and keepalived refuses to run
-        # a script below a folder that is not root's: the hook would never be called
+        # keepalived calls no hook below a folder that is not root's
+        if os.geteuid() != 0 or Path("/usr").stat().st_uid != 0:
+            raise NotPossibleError(
+                "it needs root, and not that of a user namespace: there the machine's folders are"
+                " nobody's, so that keepalived refuses the hook, and HAProxy's own user is missing"
+            )
         if self._output(*_UNSHARE, "true") is None:
             raise NotPossibleError(
                 "namespaces are not permitted here: run it as root, in a container with the"

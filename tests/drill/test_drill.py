@@ -249,3 +249,17 @@ def test_a_machine_that_permits_no_namespaces() -> None:
     )
     assert done.returncode == 3
     assert "namespaces are not permitted here: run it as root" in done.stderr
+
+
+@needs_root
+def test_a_user_who_is_not_root() -> None:
+    """Exit status 3, and why: in a user namespace of its own nobody is root of the machine."""
+    done = subprocess.run(
+        ["unshare", "--user", *DRILL, "--quick"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "it needs root, and not that of a user namespace" in done.stderr
