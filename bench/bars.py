@@ -47,25 +47,24 @@ text.ours { fill: #2a66c8; font-weight: 650 }
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Bars that belong together: one fault, and which figure tells it.
+    """Bars that belong together: one fault, and which figures tell it, the greatest of them.
 
     *ours* is what sentinel has for it where that is another fault of ``trial.py``.
     """
 
     title: str
     fault: str
-    figure: str = "outage_ms"
+    figures: tuple[str, ...] = ("outage_ms",)
     ours: str = ""
 
     def samples(self, report: Report, pair: str, contestant: Contestant) -> list[float]:
         """Return the bar's samples in ms; what never ended is as long as was watched."""
         fault = self.ours if self.ours and contestant.is_sentinel else self.fault
         name = f"{fault}/{pair}/{contestant.name}"
-        found = report.samples.get(f"{name}/{self.figure}", [])
+        figures = [report.samples.get(f"{name}/{figure}", []) for figure in self.figures]
         settled = report.samples.get(f"{name}/settled", [])
-        return [
-            ms if ok else _MS_MAX for ms, ok in zip(found, settled, strict=True)
-        ]  # fmt: skip
+        worst = map(max, zip(*figures, strict=True))
+        return [ms if ok else _MS_MAX for ms, ok in zip(worst, settled, strict=True)]
 
 
 GROUPS: Final = (
@@ -77,7 +76,11 @@ GROUPS: Final = (
         fault="stop",
         ours="stepdown",
     ),
-    Group(title="keepalived killed: VIP on two nodes", fault="killed", figure="shared_ms"),
+    Group(
+        title="keepalived killed: VIP on two nodes, or outage",
+        fault="killed",
+        figures=("shared_ms", "outage_ms"),
+    ),
     Group(title="power cut: outage", fault="power"),
     Group(title="cable pulled: outage", fault="cable"),
 )
