@@ -8,8 +8,8 @@ to the VIP every 10 ms. ``contestants.py`` says who competes, ``trial.py`` what 
 ``standings.py`` what is compared and aimed at. Every trial has a world of its own. Several worlds
 are there at once, since most of their time is spent waiting; but one alone is built or has its
 fault at any time, so that the figures do not disturb each other. ``--only sentinel --runs 10`` says
-whether each of ten runs of every fault ended with everything as before. It needs root; three runs take
-half an hour on two processors, --quick three minutes. Exit 1 when a target was missed.
+whether each of ten runs of every fault ended with everything as before. It needs root; three runs
+take half an hour on two processors, --quick three minutes. Exit 1 when a target was missed.
 """
 
 from __future__ import annotations
