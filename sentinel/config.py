@@ -47,6 +47,7 @@ class OnFail(StrEnum):
 class OnCrash(StrEnum):
     """What becomes of the VIP while a HAProxy that has died is started again."""
 
+    AUTO = "auto"
     YIELD = "yield"
     RESTART = "restart"
 
@@ -168,7 +169,9 @@ class Restart:
     backoff_max_s: float = setting(30.0, "longest pause", minimum=0.05, maximum=3600)
     verify_s: float = setting(5.0, "time for a start to prove itself", minimum=0.2, maximum=300)
     on_crash: OnCrash = setting(
-        OnCrash.YIELD, "give the VIP away before HAProxy is started again, or only if that fails"
+        OnCrash.AUTO,
+        "give the VIP away before HAProxy is started again (yield), or only if that fails"
+        " (restart); auto: whichever is quicker by keepalived's timers",
     )
     stuck_s: float = setting(
         0.2, "how long a stopped worker is borne before the node yields", minimum=0, maximum=60

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sentinel.checks import Check
 from sentinel.config import Config, OnCrash, OnFail, OnLoss
 from sentinel.core import CheckPolicy, Policy
 from sentinel.model import Scope
+
+#: None leaves it to keepalived's timers.
+_STAY: Final = {OnCrash.AUTO: None, OnCrash.YIELD: False, OnCrash.RESTART: True}
 
 
 def policy_of(config: Config) -> Policy:
@@ -27,7 +32,7 @@ def policy_of(config: Config) -> Policy:
         priority_file=config.priority_file,
         degrade=config.backends.on_loss is OnLoss.DEGRADE,
         peer=bool(config.peer.url),
-        stay_on_crash=config.restart.on_crash is OnCrash.RESTART,
+        stay_on_crash=_STAY[config.restart.on_crash],
         call_within_s=config.hook.call_within_s,
     )
 

@@ -13,14 +13,13 @@ from typing import Final
 
 from sentinel.core import intent, keepalived, manager
 from sentinel.core.moves import Turn
+from sentinel.core.standing import skew_s
 from sentinel.core.state import Phase, Policy, State
 from sentinel.model import RemoveVips, Report, ServiceState, StartKeepalived
 from sentinel.vrrp import Vip, VrrpInstance, VrrpView
 
 #: A down timer is so many adverts and the skew: RFC 9568, Active_Down_Interval.
 DOWN_ADVERTS: Final = 3
-#: The older version, whose skew counts in seconds: RFC 3768, Skew_Time.
-VRRP_V2: Final = 2
 
 
 def decide(policy: Policy, state: State, now_s: float) -> Turn:
@@ -119,9 +118,7 @@ def peer_takes_over_s(view: VrrpView) -> float:
 
 def _down_timer_s(instance: VrrpInstance) -> float:
     """Return Active_Down_Interval for a peer of about our own priority."""
-    unit_s = 1.0 if instance.version == VRRP_V2 else instance.advert_int_s
-    skew_s = (256 - instance.priority) / 256 * unit_s
-    return DOWN_ADVERTS * instance.advert_int_s + skew_s
+    return DOWN_ADVERTS * instance.advert_int_s + skew_s(instance)
 
 
 def _tell(state: State, view: VrrpView) -> Turn:

@@ -20,6 +20,8 @@ from sentinel.vrrp import VrrpInstance
 
 #: A process check older than this proves nothing: the lease is left to run out.
 PROCESS_STALE_S: Final = 5.0
+#: The older version, whose skew counts in seconds: RFC 3768, Skew_Time.
+VRRP_V2: Final = 2
 #: Lowered by this, every priority is 1, and it is not yet FAULT.
 LOWERED_MAX: Final = 253
 #: With all servers down the priority is lowered by this much: in percent of what is lost.
@@ -30,7 +32,9 @@ DEGRADED_FROM_PCT: Final = 20
 #: When none is left there is nothing to be lost by moving.
 LOST_AFTER_S: Final = 10.0
 ALL_LOST_AFTER_S: Final = 3.0
-#: With Policy.stay_on_crash the VIP stays for so long: HAProxy starts in a tenth of it.
+#: A peer that needs longer than this is slower than a start of HAProxy.
+SLOW_S: Final = 0.2
+#: A VIP that stays during a start stays for so long: HAProxy starts in a tenth of it.
 STAY_S: Final = 1.0
 #: What the peer said of itself is believed for so long.
 PEER_STALE_S: Final = 10.0
@@ -70,11 +74,23 @@ def _vrrp_awaited(policy: Policy, state: State, now_s: float) -> bool:
 
 def _stays(policy: Policy, state: State, now_s: float) -> bool:
     """Tell whether the VIP stays here during the first start after a death."""
-    if not policy.stay_on_crash or state.phase not in {Phase.DEAD, Phase.MENDING}:
+    if state.phase not in {Phase.DEAD, Phase.MENDING} or not _worth_staying(policy, state):
         return False
     quick = state.down_since_s is not None and now_s - state.down_since_s < STAY_S
     first = state.memory.attempt <= 1 and not state.unproven and not state.start_failed
     return quick and first and (state.configuration is None or state.configuration.valid)
+
+
+def _worth_staying(policy: Policy, state: State) -> bool:
+    """Tell whether HAProxy is started again sooner than the peer takes over from a FAULT.
+
+    That takes the peer's skew (RFC 9568, section 6.1): 0.6 s with the priorities 101/100 of VRRPv2,
+    2 ms with 254/250 and adverts of 0.1 s. HAProxy's start takes a tenth of a second or two.
+    """
+    if policy.stay_on_crash is not None or state.vrrp is None:
+        return bool(policy.stay_on_crash)
+    skews = [skew_s(seen.instance) for seen in state.vrrp.instances if seen.present]
+    return max(skews, default=0.0) > SLOW_S
 
 
 # --- yielding softly ------------------------------------------------------------------------------
@@ -105,6 +121,12 @@ def _degraded(policy: Policy, state: State, now_s: float) -> Standing | None:
         return None
     reason = f"{lost_pct} % of the servers are down"
     return Standing(serving=True, reason=reason, lowered=lost_pct * DEGRADED_MAX // 100)
+
+
+def skew_s(instance: VrrpInstance) -> float:
+    """Return Skew_Time of a peer of about our own priority."""
+    unit_s = 1.0 if instance.version == VRRP_V2 else instance.advert_int_s
+    return (256 - instance.priority) / 256 * unit_s
 
 
 def why_not_lowered(policy: Policy, state: State) -> str:

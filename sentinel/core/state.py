@@ -75,7 +75,7 @@ class Policy:
     priority_file: str = ""  # keepalived's weighted track file, empty: none is written
     degrade: bool = True
     peer: bool = False  # the other node's sentinel is asked
-    stay_on_crash: bool = False  # the VIP stays here during the first start after a death
+    stay_on_crash: bool | None = None  # during the first start; None: if the peer takes long
     call_within_s: float = 10.0
 
 
