@@ -89,7 +89,7 @@ GROUPS: Final = (
 def draw(report: Report) -> str:
     """Return the drawing of a report of ``pair.py``."""
     competing = [each for each in contestants() if not each.unfit]
-    rows = [each for each in competing if each.name != "sentinel-restart"]
+    rows = [each for each in competing if not each.is_variant]
     step = _TITLE + len(rows) * _STEP + 10
     height = _TOP + len(GROUPS) * step + 34
     parts = [

@@ -86,6 +86,11 @@ class Contestant:
         return self.on_crash is not None
 
     @property
+    def is_variant(self) -> bool:
+        """It is sentinel with another setting for crashes than its default."""
+        return self.on_crash not in {None, OnCrash.AUTO}
+
+    @property
     def has_monit(self) -> bool:
         """Monit runs on both nodes."""
         return self.name == "monit"
@@ -178,10 +183,13 @@ def contestants() -> tuple[Contestant, ...]:
             unfit="" if monit() else "its Debian package could not be had",
         ),
         Contestant(name="systemd", title="Restart=always alone"),
-        Contestant(name="sentinel", title="sentinel", on_crash=OnCrash.YIELD),
-        Contestant(
-            name="sentinel-restart",
-            title='sentinel, on_crash = "restart"',
-            on_crash=OnCrash.RESTART,
+        Contestant(name="sentinel", title="sentinel", on_crash=OnCrash.AUTO),
+        *(
+            Contestant(
+                name=f"sentinel-{on_crash}",
+                title=f'sentinel, on_crash = "{on_crash}"',
+                on_crash=on_crash,
+            )
+            for on_crash in (OnCrash.YIELD, OnCrash.RESTART)
         ),
     )

@@ -95,7 +95,7 @@ def competes(contestant: Contestant, fault: Fault, options: argparse.Namespace) 
     """Tell whether there is something to try."""
     if contestant.unfit or contestant.name not in options.only or fault.name not in options.fault:
         return False
-    if contestant.name == "sentinel-restart":
+    if contestant.is_variant:
         return fault.name in CRASHES
     return contestant.is_sentinel or fault.name != "stepdown"
 

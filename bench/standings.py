@@ -82,16 +82,16 @@ def beside_peers(samples: Samples, pair: str) -> Iterator[Target]:
     """Yield what is asked of sentinel beside the best peer with the same VRRP settings."""
     for fault, share in (("crash", 1.0), ("broken", 0.2), ("hang", 1 / 3)):
         found = medians(samples, fault, pair, outage_ms)
-        ours = found.pop("sentinel", None)
-        found.pop("sentinel-restart", None)
-        if ours is None or not found:
+        ours = found.get("sentinel")
+        peers = {name: ms for name, ms in found.items() if not name.startswith("sentinel")}
+        if ours is None or not peers:
             continue
-        best = min(found, key=lambda name: found[name])
+        best = min(peers, key=lambda name: peers[name])
         part = {1.0: "no worse than", 0.2: "1/5 of", 1 / 3: "1/3 of"}[share]
         yield Target(
-            what=f"{fault}, {pair}: outage {part} the best peer's ({best}, {found[best]:.0f} ms)",
+            what=f"{fault}, {pair}: outage {part} the best peer's ({best}, {peers[best]:.0f} ms)",
             figure=ours,
-            limit=found[best] * share,
+            limit=peers[best] * share,
             unit="ms",
         )
 

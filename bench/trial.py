@@ -27,6 +27,7 @@ from typing import Final
 
 from contestants import MONITRC, PROJECT, Contestant, contestants, monit
 
+from sentinel.config import OnCrash
 from sentinel.drill.node import Node, WorldError, run, send
 from sentinel.drill.plan import BACKUP, COMMANDS, MASTER, Files, Plan, make_plan
 from sentinel.drill.records import longest_shared_s, outage_ms
@@ -289,7 +290,7 @@ def plan_of(contestant: Contestant, pair: str, folder: Path) -> Plan:
         cfg = cfg.replace(here, elsewhere)
     texts = {
         "haproxy.cfg": cfg,
-        "sentinel.toml": f'[restart]\non_crash = "{contestant.on_crash or "yield"}"\n',
+        "sentinel.toml": f'[restart]\non_crash = "{contestant.on_crash or OnCrash.AUTO}"\n',
         **{f"{node}.conf": contestant.keepalived_conf(pair, node) for node in (MASTER, BACKUP)},
     }
     for name, text in texts.items():
