@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 from sentinel.drill.plan import BACKUP, MASTER
-from sentinel.drill.records import longest_shared_s
+from sentinel.drill.records import failed_apart, longest_shared_s
 from sentinel.drill.world import World
 
 #: The mark of the healing.
@@ -91,7 +91,8 @@ class Fault:
     sees well served. *told* and *untold* are events as ``Event.says`` knows them. *moves_vip*
     False: the VIP may not move at all. *survivor_keeps*: a backup that has taken it from a dead
     master may not lose it before that is healed. *shared_s*: for so long, beside the time between
-    two adverts, both may hold it. *lossless*: no request may fail.
+    two adverts, both may hold it. *lossless*: no request may fail but those under way when the
+    VIP moves.
     """
 
     name: str
@@ -121,7 +122,7 @@ class Fault:
         if self.survivor_keeps:
             parts.append("the backup keeps it until then")
         if self.lossless:
-            parts.append("no request fails")
+            parts.append("no request fails but those under way when the VIP moves")
         if self.told:
             parts.append(f"sentinel says {', '.join(self.told)}")
         if self.untold:
@@ -141,9 +142,10 @@ class Fault:
         for node in world.nodes:
             if any(event.says("sentinel.crashed") for event in world.seen.told(node, begun_s)):
                 yield f"sentinel crashed on the {node}"
-        failed = sum(not answer.good for answer in world.seen.answers if answer.at_s >= begun_s)
-        if self.lossless and failed:
-            yield f"{failed} requests failed"
+        seen = [answer for answer in world.seen.answers if answer.at_s >= begun_s]
+        lost = failed_apart(seen, world.seen.holdings) if self.lossless else 0
+        if lost:
+            yield f"{lost} requests failed that were not under way when the VIP moved"
         yield from self._misplaced(world, begun_s)
 
     def _unsaid(self, world: World, begun_s: float) -> Iterator[str]:

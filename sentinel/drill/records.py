@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import combinations, pairwise, product
-from typing import Any
+from typing import Any, Final
+
+#: The neighbours know where a VIP is at the latest so long after it has come.
+MOVE_S: Final = 0.02
 
 
 class Outcome(StrEnum):
@@ -159,4 +162,19 @@ def longest_shared_s(holdings: Sequence[Holding], since_s: float, end_s: float) 
             for first, second in product(one, other)
         ),
         default=0.0,
+    )
+
+
+def failed_apart(answers: Iterable[Answer], holdings: Sequence[Holding]) -> int:
+    """Count the failed requests that were not under way when the VIP came or went.
+
+    VRRP hands over an address and no connections: those end with the address.
+    """
+    moves_s = [holding.at_s for holding in holdings]
+    return sum(
+        not any(
+            answer.at_s - answer.took_ms / 1000 - MOVE_S <= at_s <= answer.at_s for at_s in moves_s
+        )
+        for answer in answers
+        if not answer.good
     )

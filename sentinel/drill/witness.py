@@ -24,6 +24,7 @@ class Witness:
         self.holdings: Final[list[Holding]] = []
         self.events: Final[list[Event]] = []
         self.marks: Final[list[Mark]] = []
+        self.last_words: Final[dict[str, str]] = {}  # of a node's sentinel, which are no event
 
     # --- hearing --------------------------------------------------------------------------------
 
@@ -44,10 +45,15 @@ class Witness:
             self.holdings.append(Holding(at_s=time.monotonic(), node=node, held=False))
 
     def hear_sentinel(self, node: str, line: str) -> None:
-        """Take one line of sentinel's stderr, ``TIME LEVEL NAME KEY=VALUE...``."""
+        """Take one line of sentinel's stderr, ``TIME LEVEL NAME KEY=VALUE...``.
+
+        Anything else is how a sentinel ends that cannot even begin.
+        """
         words = line.split(maxsplit=_EVENT)
         if len(words) >= _EVENT and words[0].endswith("Z"):
             self._take(node, words[1], words[2], "".join(words[_EVENT:]))
+        elif line:
+            self.last_words[node] = line
 
     def hear_keepalived(self, node: str, line: str) -> None:
         """Take one line that keepalived logs; its VRRP states are of interest."""

@@ -166,7 +166,8 @@ class World:
             return
         node.lose_power()
         for cable in node.machine.cables:
-            await run("ip", "link", "del", _port(node, cable.interface))
+            port = _port(node, cable.interface)  # which may be gone with the node already
+            await run("sh", "-c", f"ip link del {port} || ! ip link show {port}")
         await node.power_off()
         self.seen.hear_loss(node.name)
 
@@ -242,9 +243,12 @@ class World:
 
     async def wait_steady(self) -> None:
         """Wait until the master serves the VIP alone and both sentinels know their HAProxy."""
-        await self.wait_until(
-            self._is_steady, "the master serves the VIP and both nodes are UP", STEADY_WITHIN_S
-        )
+        if not await self.settles(self._is_steady, 0.0, STEADY_WITHIN_S):
+            said = (f"; {node}'s sentinel: {words}" for node, words in self.seen.last_words.items())
+            raise WorldError(
+                f"not within {STEADY_WITHIN_S:g} s: the master serves the VIP and both nodes are UP"
+                f"{''.join(said)}"
+            )
 
     def signal(self, node: Node, name: str, number: signal.Signals) -> None:
         """Send a signal to all of a node's processes of that name."""

@@ -11,6 +11,7 @@ from sentinel.drill.records import (
     Event,
     Finding,
     Holding,
+    failed_apart,
     longest_shared_s,
     outage_ms,
     shifted,
@@ -78,6 +79,19 @@ def test_how_long_two_nodes_held_the_vip_at_once() -> None:
     assert longest_shared_s(left_behind, 0.0, 9.0) == 0.5
     assert longest_shared_s(left_behind[:2], 0.0, 9.0) == 9.0
     assert longest_shared_s([], 0.0, 9.0) == 0.0
+
+
+def test_what_fails_while_the_vip_moves_is_told_apart() -> None:
+    """A request that was under way, or came a moment later, and one that had no such excuse."""
+    moved = [Holding(at_s=1.0, node="master", held=False)]
+
+    def failed(begun_s: float, ended_s: float) -> int:
+        took_ms = (ended_s - begun_s) * 1000
+        return failed_apart([Answer(at_s=ended_s, took_ms=took_ms, good=False)], moved)
+
+    assert (failed(0.99, 1.24), failed(1.01, 1.26)) == (0, 0)
+    assert (failed(0.7, 0.95), failed(1.1, 1.35)) == (1, 1)
+    assert failed_apart(answers(0.5, 1.5), moved) == 0
 
 
 def test_an_event_is_known_by_its_name_and_its_first_words() -> None:
