@@ -171,7 +171,8 @@ def _apt_proxy() -> dict[str, str]:
 def _install_dependencies(recipe: Recipe, root: Path) -> None:
     """Fetch with the host's pip, which knows its index; install without any network."""
     wheels = root / "wheels"
-    fetch = (sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels))
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet")
+    fetch = (*pip, "--use-pep517", "--wheel-dir", str(wheels))  # Debian's venv cannot build else
     _contained(*fetch, *recipe.dependencies, env=os.environ)
     chroot = ("chroot", str(root))
     _contained(*chroot, "python3", "-m", "venv", VENV)
