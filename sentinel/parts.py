@@ -5,7 +5,7 @@ The consumer declares; the drivers know nothing of it; ``wiring`` brings both to
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,5 +82,5 @@ class Parts:
     checks: tuple[Check, ...]
     discover: Callable[[State], Awaitable[tuple[Check, ...] | None]]
     check_policy: Callable[[Check], CheckPolicy]
-    beside: tuple[Callable[[], Awaitable[None]], ...] = ()  # run until the end
+    beside: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()  # run until the end
     dry_run: bool = False

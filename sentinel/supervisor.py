@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
@@ -73,10 +73,6 @@ class Watch:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
-
-
 class _Stopped(Exception):  # noqa: N818  (not an error: it ends the TaskGroup)
     pass
 
@@ -129,7 +125,7 @@ class Supervisor:
                 group.create_task(self._tick())
                 group.create_task(self._survey())
                 for work in self._parts.beside:
-                    group.create_task(_run(work))
+                    group.create_task(work())
                 await self._stopping.wait()
                 if self._performing:
                     await asyncio.wait(self._performing, timeout=LAST_ACTION_S)

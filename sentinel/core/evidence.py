@@ -235,7 +235,12 @@ def restarts_left(policy: Policy, state: State, now_s: float) -> int:
 
 def restarts_in_window(policy: Policy, state: State, now_s: float) -> tuple[float, ...]:
     """Return the restarts that still count."""
-    return tuple(at_s for at_s in state.memory.restarts if now_s - at_s < policy.restart_window_s)
+    return lately(state.memory.restarts, policy.restart_window_s, now_s)
+
+
+def lately(stamps: tuple[float, ...], span_s: float, now_s: float) -> tuple[float, ...]:
+    """Return those of *stamps* that lie in the span that ends now."""
+    return tuple(at_s for at_s in stamps if now_s - at_s < span_s)
 
 
 def configuration_rechecked(policy: Policy, state: State) -> bool:
@@ -267,11 +272,6 @@ def backed_off(policy: Policy, state: State, now_s: float) -> bool:
 
 
 # --- how long is it held --------------------------------------------------------------------------
-
-
-def failures_lately(state: State, now_s: float) -> tuple[float, ...]:
-    """Return when HAProxy could not be mended, as long as that makes the next hold longer."""
-    return tuple(at_s for at_s in state.memory.failures if now_s - at_s < FLAPPING_S)
 
 
 def hold_s(policy: Policy, state: State) -> float:

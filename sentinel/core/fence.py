@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from sentinel.core import intent, keepalived, manager
+from sentinel.core import evidence, intent, keepalived, manager
 from sentinel.core.moves import Turn
 from sentinel.core.standing import skew_s
 from sentinel.core.state import Phase, Policy, State
@@ -34,9 +34,15 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
     if state.keepalived_dead_s is None:
         if not state.keepalived_lived and not left(view):
             return state, ()
-        state = replace(state, keepalived_death_told=False, fence_again_s=0.0)
-        state = replace(state, keepalived_left_vips=bool(left(view)))
-        return replace(state, keepalived_dead_s=now_s, keepalived_stale=True), ()
+        died = replace(
+            state,
+            keepalived_dead_s=now_s,
+            keepalived_death_told=False,
+            keepalived_left_vips=bool(left(view)),
+            keepalived_stale=True,
+            fence_again_s=0.0,
+        )
+        return died, ()
     service, busy = state.keepalived, state.keepalived_in_flight or state.fencing
     if busy is not None or state.keepalived_stale or service is None:
         return state, ()
@@ -97,9 +103,7 @@ def _ours_to_start(state: State) -> bool:
 
 
 def _start(policy: Policy, state: State, now_s: float) -> Turn:
-    starts = tuple(
-        at_s for at_s in state.memory.keepalived_starts if now_s - at_s < policy.restart_window_s
-    )
+    starts = evidence.lately(state.memory.keepalived_starts, policy.restart_window_s, now_s)
     pause_s = policy.backoff_s * 2.0 ** (len(starts) - 1)
     if len(starts) >= policy.keepalived_budget or (starts and now_s - starts[-1] < pause_s):
         return state, ()

@@ -211,7 +211,7 @@ def fail(state: State, reason: str, now_s: float) -> Turn:
     since_s = state.memory.failed_since_s
     memory = replace(state.memory, failed_since_s=now_s if since_s is None else since_s)
     if since_s is None:
-        recent = evidence.failures_lately(state, now_s)
+        recent = evidence.lately(state.memory.failures, evidence.FLAPPING_S, now_s)
         memory = replace(memory, failures=(*recent, now_s)[-FAILURES_MAX:])
     report = Report(name="haproxy.failed", level="critical", fields=last_words(state, reason))
     reports = () if reason == state.failure else (report,)
