@@ -13,24 +13,23 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from client import Client, Outage, asking
+from client import Client, Outage
 from node import (
     PORT,
     SETTLE_S,
     Preparation,
-    lab_node,
+    bench,
     signal_haproxy,
     systemd_alone,
     with_sentinel,
 )
-from report import Report, Target, arguments, conclude, spread
+from report import Report, Target, spread
 
 if TYPE_CHECKING:
     from lab.node import Node
@@ -125,21 +124,5 @@ def conclusion(samples: dict[str, list[float]], runs: int) -> Report:
     )
 
 
-def main() -> int:
-    """Measure, print, judge."""
-    parser = arguments(__doc__)
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--journal", action="store_true", help="print what sentinel logged")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, lab_node() as node:
-        node.run("systemctl", "start", "haproxy")
-        with asking(node.network.inside, PORT, Path(folder)) as client:
-            samples = measure(node, client, options.runs)
-        if options.journal:
-            command = "journalctl --no-pager -o short-precise -u sentinel -u haproxy"
-            print(node.run(*command.split()).stdout)
-    return conclude(conclusion(samples, options.runs), options.json)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bench(__doc__, measure, conclusion))

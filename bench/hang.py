@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from client import Client, asking
-from node import PORT, SETTLE_S, Files, lab_node, signal_haproxy, with_sentinel
-from report import Report, Target, arguments, conclude, spread
+from client import Client
+from node import SETTLE_S, Files, bench, signal_haproxy, with_sentinel
+from report import Report, Target, spread
 
 if TYPE_CHECKING:
     from lab.node import Node
@@ -86,20 +84,5 @@ def conclusion(samples: dict[str, list[float]], runs: int) -> Report:
     )
 
 
-def main() -> int:
-    """Measure, print, judge."""
-    parser = arguments(__doc__)
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--journal", action="store_true", help="print what sentinel logged")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, lab_node() as node:
-        node.run("systemctl", "start", "haproxy")
-        with asking(node.network.inside, PORT, Path(folder)) as client:
-            samples = measure(node, client, options.runs)
-        if options.journal:
-            print(node.journal("sentinel"))
-    return conclude(conclusion(samples, options.runs), options.json)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(bench(__doc__, measure, conclusion))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Final
 PROJECT: Final = Path(__file__).parents[1]
 sys.path.append(str(PROJECT / "tests"))
 
-from client import wait_until  # noqa: E402
+from client import Client, asking, wait_until  # noqa: E402
 from lab.fixtures import why_no_lab  # noqa: E402  (the lab is the tests')
 from lab.held import hold_listeners, let_listeners_go  # noqa: E402
 from lab.image import held_image, lab_folder, project_recipe  # noqa: E402
@@ -25,6 +26,7 @@ from lab.installation import install_sentinel  # noqa: E402
 from lab.network import Switch  # noqa: E402
 from lab.node import Node  # noqa: E402
 from lab.traces import hierarchies, init_pid, sweep  # noqa: E402
+from report import Report, arguments, conclude  # noqa: E402
 
 #: The master's of the pairs in contrib/keepalived.
 ADDRESS: Final = "192.168.1.189/24"
@@ -162,3 +164,24 @@ def _restart_haproxy(node: Node) -> None:
 
 #: Brings a node into the state in which a fault is to meet it.
 Preparation = Callable[[Node], None]
+
+
+def bench(
+    doc: str | None,
+    measure: Callable[[Node, Client, int], dict[str, list[float]]],
+    conclusion: Callable[[dict[str, list[float]], int], Report],
+    *pace_ms: str,
+) -> int:
+    """Measure on a node that a client asks all the time at this pace; print, judge, exit status."""
+    parser = arguments(doc)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--journal", action="store_true", help="print what was logged")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, lab_node() as node:
+        node.run("systemctl", "start", "haproxy")
+        with asking(node.network.inside, PORT, Path(folder), *pace_ms) as client:
+            samples = measure(node, client, options.runs)
+        if options.journal:
+            command = "journalctl --no-pager -o short-precise -u sentinel -u haproxy"
+            print(node.run(*command.split()).stdout)
+    return conclude(conclusion(samples, options.runs), options.json)
