@@ -23,7 +23,7 @@ from sentinel.drivers.peerserver import PeerServer
 from sentinel.model import Outcome
 from sentinel.neighbours.announce import announce
 from sentinel.removals import Removal
-from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpState, VrrpView
+from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpView
 
 
 class Pair:
@@ -124,13 +124,8 @@ class Pair:
         return self._conf.instances
 
     def _held(self) -> tuple[InstanceView, ...]:
-        """Return the instances that this node is MASTER of, with a VIP of theirs present."""
         view = self._view()
-        return tuple(
-            seen
-            for seen in (view.instances if view else ())
-            if seen.claim is not None and seen.claim.state is VrrpState.MASTER and seen.present
-        )
+        return view.held if view else ()
 
 
 def _places(conf: keepalivedcfg.KeepalivedConf) -> tuple[str, ...]:

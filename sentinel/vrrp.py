@@ -129,3 +129,12 @@ class VrrpView:
 
     instances: tuple[InstanceView, ...] = ()
     pids: tuple[int, ...] = ()
+
+    @property
+    def held(self) -> tuple[InstanceView, ...]:
+        """The instances that this node is MASTER of, with a VIP of theirs present."""
+        return tuple(
+            seen
+            for seen in self.instances
+            if seen.claim is not None and seen.claim.state is VrrpState.MASTER and seen.present
+        )

@@ -24,6 +24,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sentinel.core.absorb import absorb
+from sentinel.core.evidence import of_scope
 from sentinel.core.phases import decide
 from sentinel.core.state import (
     CheckPolicy,
@@ -36,7 +37,8 @@ from sentinel.core.state import (
     Standing,
     State,
 )
-from sentinel.model import Action, Event, Report
+from sentinel.model import Action, Event, Recheck, Report, Scope
+from sentinel.vrrp import Vip
 
 __all__ = [
     "CheckPolicy",
@@ -61,11 +63,20 @@ def step(
     """
     if state.started_s is None:
         state = replace(state, started_s=now_s, phase_since_s=now_s)
+    before = state
     state, reports = absorb(policy, state, event, now_s)
     after, actions = decide(policy, state, now_s)
     if after.phase is not state.phase:
         actions = (*actions, _transition(state, after))
+    if _held(after) - _held(before):
+        actions = (*actions, Recheck(checks=of_scope(policy, Scope.VRRP)))
     return after, (*reports, *actions)
+
+
+def _held(state: State) -> frozenset[Vip]:
+    """A VIP that has come may be somebody else's as well: that is looked for at once."""
+    held = state.vrrp.held if state.vrrp else ()
+    return frozenset(vip for seen in held for vip in seen.present)
 
 
 def _transition(before: State, after: State) -> Report:

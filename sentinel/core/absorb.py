@@ -85,7 +85,7 @@ def _observed(policy: Policy, state: State, event: Observed, now_s: float) -> Ab
     state, reports = _count(state, known, event, now_s)
     if seen.verdict is Verdict.UNKNOWN:
         return state, reports
-    state, more = see(policy, state, seen, now_s)
+    state, more = see(state, seen, now_s)
     return state, reports + more
 
 

@@ -18,6 +18,7 @@ from sentinel.model import Action, Report, StartKeepalived
 
 def decide(policy: Policy, state: State, now_s: float) -> Turn:
     """Take the step that the present phase asks for, and what is due in any of them."""
+    state = standing.believe(policy, state, now_s)
     state, actions = _in_phase(policy, state, now_s)
     state, kills = moves.kill_orphans(state, now_s)
     state, fences = fence.decide(policy, state, now_s)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from sentinel.core import evidence, intent
-from sentinel.core.state import Lost, Phase, Policy, Standing, State
+from sentinel.core.state import Phase, Policy, Standing, State
 from sentinel.model import SILENT, Code, PoolView, Scope, Verdict
 from sentinel.vrrp import VrrpInstance
 
@@ -172,19 +172,27 @@ def peer_is_better(state: State, now_s: float, lost_pct: int | None = None) -> b
 # --- what is lost ---------------------------------------------------------------------------------
 
 
-def lose(policy: Policy, state: State, pools: tuple[PoolView, ...], now_s: float) -> State:
-    """Know the pools, and believe a loss when it has lasted, and a gain after hold_s."""
+def lose(state: State, pools: tuple[PoolView, ...], now_s: float) -> State:
+    """Know the pools, and since when as much of them as now is lost."""
     total = sum(pool.total for pool in pools)
     missing = total - sum(pool.up for pool in pools)
     seen_pct = 100 * missing // total if total > 0 else 0
     lost = state.lost
     if seen_pct != lost.seen_pct:
         lost = replace(lost, seen_pct=seen_pct, since_s=now_s)
-    worse_s = ALL_LOST_AFTER_S if seen_pct == 100 else LOST_AFTER_S  # noqa: PLR2004
-    wait_s = worse_s if seen_pct > lost.believed_pct else policy.hold_s
-    if now_s - lost.since_s >= wait_s:
-        lost = Lost(seen_pct=seen_pct, since_s=lost.since_s, believed_pct=seen_pct)
     return replace(state, pools=pools, lost=lost)
+
+
+def believe(policy: Policy, state: State, now_s: float) -> State:
+    """Believe a loss when it has lasted, and a gain after hold_s."""
+    lost = state.lost
+    if lost.seen_pct == lost.believed_pct:
+        return state
+    worse_s = ALL_LOST_AFTER_S if lost.seen_pct == 100 else LOST_AFTER_S  # noqa: PLR2004
+    wait_s = worse_s if lost.seen_pct > lost.believed_pct else policy.hold_s
+    if now_s - lost.since_s < wait_s:
+        return state
+    return replace(state, lost=replace(lost, believed_pct=lost.seen_pct))
 
 
 # --- what keeps a living HAProxy from being worth the VIP -----------------------------------------

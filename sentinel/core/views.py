@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sentinel.core.evidence import alive, saturated
 from sentinel.core.standing import lose
-from sentinel.core.state import Policy, State
+from sentinel.core.state import State
 from sentinel.model import (
     AddressTaken,
     ConfigurationView,
@@ -24,7 +24,7 @@ from sentinel.vrrp import InstanceView, VrrpView
 Absorbed = tuple[State, tuple[Report, ...]]
 
 
-def see(policy: Policy, state: State, seen: Observation, now_s: float) -> Absorbed:
+def see(state: State, seen: Observation, now_s: float) -> Absorbed:
     """Return the state that knows what *seen* shows."""
     match seen.view:
         case ProcessView():
@@ -36,7 +36,7 @@ def see(policy: Policy, state: State, seen: Observation, now_s: float) -> Absorb
         case ConfigurationView():
             return _configuration(state, seen.view)
         case tuple():
-            return lose(policy, state, seen.view, now_s), ()
+            return lose(state, seen.view, now_s), ()
         case VrrpView():
             return _vrrp(state, seen.view)
         case PeerView():
