@@ -28,7 +28,7 @@ from typing import Final
 from contestants import MONITRC, PROJECT, Contestant, contestants, monit
 
 from sentinel.config import OnCrash
-from sentinel.drill.node import Node, WorldError, run, send
+from sentinel.drill.node import Node, WorldError, send
 from sentinel.drill.plan import BACKUP, COMMANDS, MASTER, Files, Plan, make_plan
 from sentinel.drill.records import longest_shared_s, outage_ms
 from sentinel.drill.rehearsal import seal
@@ -61,17 +61,6 @@ class Arena(World):
     def __init__(self, plan: Plan, group: asyncio.TaskGroup, contestant: Contestant) -> None:
         super().__init__(plan, group)
         self._contestant: Final = contestant
-
-    async def start_site(self) -> None:
-        """Give the switches an address that lasts, and start the web servers.
-
-        A bridge left alone has the lowest of its ports' addresses, and another one when that port
-        goes with its node: the other node would lose sight of client and servers.
-        """
-        for number in range(self.plan.switches):
-            address = f"02:00:00:00:00:{number:02x}"
-            await run("ip", "link", "set", f"switch{number}", "address", address)
-        await super().start_site()
 
     async def start_sentinel(self, node: Node, *wrapper: str) -> None:
         """Start what the contestant has in sentinel's place, before keepalived starts."""

@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING, Final
 from sentinel.commands import Subparsers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sentinel.drill.faults import Fault
     from sentinel.drill.outside import Drill
     from sentinel.drill.records import Finding
@@ -184,18 +182,5 @@ class _Teller:
         self.say(f"{fresh}{finding.fault:28} {word}{figures if finding.requests else ''}")
         for reason in finding.reasons:
             self.say(f"    {reason}")
-        for line in _story(finding) if self._events else ():
-            self.say(f"    {line}")
-
-
-def _story(finding: Finding) -> Iterator[str]:
-    """Yield what the drill did, who held the VIP and what each node said, in its order."""
-    told = [(mark.at_s, "", f"--- {mark.text}") for mark in finding.marks]
-    told += [(event.at_s, event.node, f"{event.name} {event.text}") for event in finding.events]
-    told += [
-        (holding.at_s, holding.node, "has the VIP" if holding.held else "has the VIP no more")
-        for holding in finding.holdings
-    ]
-    for at_s, node, text in sorted(told):
-        if at_s >= 0:
-            yield f"{at_s:+9.3f} s  {node:7} {text}"[:_LINE_MAX].rstrip()
+        for line in finding.story() if self._events else ():
+            self.say(f"    {line[:_LINE_MAX]}")

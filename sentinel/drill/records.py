@@ -98,6 +98,18 @@ class Finding:
             fault=fault, title=title, expected="", outcome=Outcome.SKIPPED, reasons=(reason,)
         )
 
+    def story(self) -> Iterator[str]:
+        """Yield what the drill did, who held the VIP and what each node said, in its order."""
+        told = [(mark.at_s, "", f"--- {mark.text}") for mark in self.marks]
+        told += [(event.at_s, event.node, f"{event.name} {event.text}") for event in self.events]
+        told += [
+            (holding.at_s, holding.node, "has the VIP" if holding.held else "has the VIP no more")
+            for holding in self.holdings
+        ]
+        for at_s, node, text in sorted(told):
+            if at_s >= 0:
+                yield f"{at_s:+9.3f} s  {node:7} {text}".rstrip()
+
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can say."""
         return asdict(self)

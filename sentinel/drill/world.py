@@ -71,10 +71,16 @@ class World:
     # --- the site -------------------------------------------------------------------------------
 
     async def _build_switches(self) -> None:
+        """Build them with addresses that last.
+
+        A bridge left alone has the lowest of its ports' addresses, and another one when that port
+        goes with its node: the other node would lose sight of client and servers.
+        """
         lines = [*_SYSCTLS, "ip link set lo up"]
         for number in range(self.plan.switches):
-            bridge = f"ip link add switch{number} type bridge stp_state 0 mcast_snooping 0"
-            lines += [bridge, f"ip link set switch{number} up"]
+            name = f"switch{number} address 02:00:00:00:00:{number:02x}"
+            lines.append(f"ip link add {name} type bridge stp_state 0 mcast_snooping 0")
+            lines.append(f"ip link set switch{number} up")
         hosts = dict.fromkeys([CLIENT, *(place.host for place in self.plan.places)])
         lines += [f"ip address add {host} dev switch0" for host in hosts]
         routes = dict(self.plan.vips)
