@@ -345,6 +345,13 @@ class AddressTaken:
     by: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceClaimed:
+    """Another machine's advert was heard for a VRRP instance whose VIPs are on this node."""
+
+    instance: str
+
+
 class Verb(StrEnum):
     """What an administrator can ask of a running sentinel."""
 
@@ -392,6 +399,7 @@ Event = (
     | Ordered
     | Interrupted
     | AddressTaken
+    | InstanceClaimed
 )
 
 

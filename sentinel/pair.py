@@ -20,9 +20,8 @@ from sentinel.checks.vrrp import VrrpCheck
 from sentinel.config import Config
 from sentinel.drivers.addresses import Addresses
 from sentinel.drivers.peerserver import PeerServer
-from sentinel.model import Outcome
+from sentinel.model import AddressTaken, InstanceClaimed, Outcome
 from sentinel.neighbours.announce import announce
-from sentinel.removals import Removal
 from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpView
 
 
@@ -37,17 +36,20 @@ class Pair:
         view: Callable[[], VrrpView | None],
         keepalived_pid: Callable[[], int],
         wake: Callable[[str], None],
-        on_removal: Callable[[Removal], None],
+        tell: Callable[[AddressTaken | InstanceClaimed], None],
     ) -> None:
         """Follow keepalived as *config* says; *view* is what was seen last, *wake* runs a check.
 
-        *on_removal* is told of addresses that others than keepalived take away.
+        *tell* takes what happened to the VIPs beside what the checks see.
         """
         self._config = config
         self._view = view
         self._conf = keepalivedcfg.KeepalivedConf()
         self._marks: dict[str, int] = {}  # of the files, as they were read
-        self._addresses = Addresses(lambda: wake("vrrp"), on_removal)
+        self._addresses = Addresses(
+            lambda: wake("vrrp"),
+            lambda removal: tell(AddressTaken(address=removal.address, by=removal.by)),
+        )
         self._vrrp = VrrpCheck(
             replace(config.vrrp, fifo=config.fifo),
             self._instances,
@@ -55,7 +57,13 @@ class Pair:
             keepalived_pid,
             lambda: wake("vrrp"),
         )
-        self._rivals = RivalsCheck(config.vrrp.pace, self._held, announce, lambda: wake("rivals"))
+        self._rivals = RivalsCheck(
+            config.vrrp.pace,
+            self._held,
+            announce,
+            lambda: wake("rivals"),
+            lambda instance: tell(InstanceClaimed(instance=instance)),
+        )
         peer = config.peer
         self._peer = PeerCheck(peer, node, peerdocument.parse) if peer.url else None
         self._server = PeerServer(peer.listen) if peer.listen else None

@@ -8,7 +8,6 @@ such a one, the same that it adds its VIPs by, and so is known by it.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -39,8 +38,12 @@ class Removal:
 
 @dataclass(slots=True)
 class Removals:
-    """Remembers who added which address, to know his own removals from others'."""
+    """Remembers who added which address, to know his own removals from others'.
 
+    *own_port* is the netlink port that sentinel itself removes addresses through, 0 for none yet.
+    """
+
+    own_port: int = 0
     _added: dict[str, int] = field(default_factory=dict)
 
     def of(self, datagram: bytes) -> Iterator[Removal]:
@@ -57,7 +60,7 @@ class Removals:
 
     def _is_owners(self, port: int, added: int | None) -> bool:
         """Tell whether who removes is who added; one that was added before we looked may be so."""
-        if port & (_PID_MAX - 1) == os.getpid():  # pyroute2's ports hold our pid
+        if port != 0 and port == self.own_port:
             return True
         return port >= _PID_MAX if added is None else port == added
 

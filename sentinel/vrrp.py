@@ -132,9 +132,10 @@ class VrrpView:
 
     @property
     def held(self) -> tuple[InstanceView, ...]:
-        """The instances that this node is MASTER of, with a VIP of theirs present."""
+        """The instances whose VIPs are here because this node is MASTER, or was until it died."""
         return tuple(
             seen
             for seen in self.instances
-            if seen.claim is not None and seen.claim.state is VrrpState.MASTER and seen.present
+            if seen.present
+            and (not self.pids or (seen.claim and seen.claim.state is VrrpState.MASTER))
         )

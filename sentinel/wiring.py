@@ -35,12 +35,11 @@ from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
 from sentinel.log import EventLog
 from sentinel.memory import invocation_file, memory_file
-from sentinel.model import AddressTaken, Instance, Ordered
+from sentinel.model import Event, Instance, Ordered
 from sentinel.pair import Pair
 from sentinel.parts import Parts
 from sentinel.policy import check_policy, policy_of
 from sentinel.processes.invocation import Invocation, running
-from sentinel.removals import Removal
 from sentinel.snapshot import Surroundings, snapshot
 from sentinel.supervisor import HISTORY_MAX, History, Supervisor
 from sentinel.survey import Survey
@@ -101,7 +100,7 @@ class Wiring:
             view=lambda: self.state.vrrp,
             keepalived_pid=lambda: self._keepalived.main_pid if self._keepalived else 0,
             wake=self._wake,
-            on_removal=self._removed,
+            tell=self._tell,
         )
         self._survey = Survey(config, self._invocation, self._pair.local)
         self._discovered: dict[Probe, ProbeCheck] = {}
@@ -244,9 +243,9 @@ class Wiring:
 
     # --- what the parts ask each other -----------------------------------------------------------
 
-    def _removed(self, removal: Removal) -> None:
+    def _tell(self, event: Event) -> None:
         if self._supervisor is not None:
-            self._supervisor.tell(AddressTaken(address=removal.address, by=removal.by))
+            self._supervisor.tell(event)
 
     def _wake(self, name: str) -> None:
         if self._supervisor is not None:

@@ -42,7 +42,7 @@ async def following(config: Config) -> AsyncIterator[Pair]:
         view=lambda: None,
         keepalived_pid=lambda: 0,
         wake=lambda _name: None,
-        on_removal=lambda _removal: None,
+        tell=lambda _event: None,
     )
     try:
         yield pair

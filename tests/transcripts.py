@@ -25,7 +25,7 @@ line carry their own time, and a lowered priority is ``OK-253``. The events:
     hook called AGE_S | never                   removed CHECK
     vrrp [dead] [CLAIM] [vip]                   peer serving UP/TOTAL | failing
     order pause|stepdown|resume [for S] [drain] [until-start] [by NAME]  taken ADDRESS by NAME
-    sentinel restarted                          ticks UNTIL [blind]
+    sentinel restarted                          ticks UNTIL [blind]           claimed INSTANCE
 
 ``ticks`` lets time pass in steps of 0.2 s, and ``TIME..UNTIL/STEP`` repeats an event; meanwhile
 the process check goes on seeing what it saw last, unless it is blind. A check begins when it ends,
@@ -52,6 +52,7 @@ from sentinel.model import (
     HaproxyServiceSeen,
     HookSeen,
     Instance,
+    InstanceClaimed,
     KeepalivedServiceSeen,
     KillHaproxy,
     Listener,
@@ -242,6 +243,8 @@ class _Play:
             case "taken":
                 address, _, by = rest.partition(" by ")
                 return AddressTaken(address=address, by=by)
+            case "claimed":
+                return InstanceClaimed(instance=rest)
             case "order":
                 return Ordered(order=_order(rest))
             case "removed":

@@ -78,17 +78,20 @@ class RivalsCheck:
         held: Callable[[], tuple[InstanceView, ...]],
         announce: Callable[[Collection[Vip]], Awaitable[None]],
         on_change: Callable[[], None],
+        on_claim: Callable[[str], None],
     ) -> None:
         """Begin with nothing held.
 
         *held* gives the instances that this node is MASTER of, with their VIPs present.
         *announce* tells the neighbours where VIPs are; it may raise OSError. *on_change* is called
-        when somebody else is heard, and when it is time to look again whether he stays.
+        when somebody else is heard, and when it is time to look again whether he stays; *on_claim*
+        with an instance's name for every advert of somebody else's.
         """
         self.pace = pace
         self._ask_held = held
         self._announce = announce
         self._on_change = on_change
+        self._on_claim = on_claim
         self._held: dict[str, _Held] = {}
         self._adverts = Adverts(self._hear)
         self._again: asyncio.TimerHandle | None = None
@@ -163,8 +166,11 @@ class RivalsCheck:
         for held in self._held.values():
             instance = held.view.instance
             same = (instance.interface, instance.router_id) == (interface, advert.router_id)
-            if same and held.speaks(advert) and held.seen.note(rival, time.monotonic()):
+            if not same or not held.speaks(advert):
+                continue
+            if held.seen.note(rival, time.monotonic()):
                 self._on_change()
+            self._on_claim(instance.name)
 
     # --- probes ---------------------------------------------------------------------------------
 

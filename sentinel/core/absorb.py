@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from sentinel.core import intent
+from sentinel.core import fence, intent
 from sentinel.core.evidence import alive, answered, saturated, spoke
 from sentinel.core.manager import runs
 from sentinel.core.outcomes import finished, haproxy_seen, interrupted, keepalived_seen
@@ -19,6 +19,7 @@ from sentinel.model import (
     Finished,
     HaproxyServiceSeen,
     HookSeen,
+    InstanceClaimed,
     Interrupted,
     KeepalivedServiceSeen,
     Observation,
@@ -69,6 +70,8 @@ def absorb(  # noqa: C901  (one arm an event)
             return intent.obey(state, order, now_s)
         case AddressTaken():
             return address_taken(state, event)
+        case InstanceClaimed(instance=name):
+            return fence.claimed(state, name), ()
         case HookSeen(age_s=age_s):
             return _hook(policy, state, age_s, now_s)
 

@@ -2,8 +2,10 @@
 
 A killed keepalived leaves its VIPs behind, and HAProxy goes on serving on them. The peer takes them
 too when it has heard no advert for its down timer (RFC 9568, section 6.1); only then must they go,
-and going sooner would leave clients with nobody. A start of keepalived strips them at once, so it
-comes afterwards. No process is left when they are deleted: a living one would put them back.
+and going sooner would leave clients with nobody. It says so with its first advert, and when that is
+not heard the timer has run out at the latest after so long. A start of keepalived strips them at
+once, so it comes afterwards. No process is left when they are deleted: a living one would put them
+back.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
             keepalived_dead_s=now_s,
             keepalived_death_told=False,
             keepalived_left_vips=bool(left(view)),
+            claimed=(),
             keepalived_stale=True,
             fence_again_s=0.0,
         )
@@ -60,6 +63,13 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
     return state, (*reports, *actions)
 
 
+def claimed(state: State, instance: str) -> State:
+    """Know that the peer has taken an instance over, if there is no keepalived to answer it."""
+    if state.keepalived_dead_s is None or instance in state.claimed:
+        return state
+    return replace(state, claimed=(*state.claimed, instance))
+
+
 def left(view: VrrpView | None) -> tuple[Vip, ...]:
     """Return the VIPs that a keepalived without a process has left on this node."""
     if view is None or view.pids:
@@ -70,11 +80,17 @@ def left(view: VrrpView | None) -> tuple[Vip, ...]:
 def _restore(policy: Policy, state: State, view: VrrpView, now_s: float) -> Turn:
     """Remove what must go, then start what is ours to start."""
     dead_s = now_s if state.keepalived_dead_s is None else state.keepalived_dead_s
-    vips, ours = left(view), _ours_to_start(state)
-    if not vips or not policy.fence:
+    ours = _ours_to_start(state)
+    if not left(view) or not policy.fence:
         return _start(policy, state, now_s) if ours else (state, ())
+    vips = tuple(
+        vip
+        for seen in view.instances
+        if seen.instance.name in state.claimed or now_s >= dead_s + down_timer_s(seen.instance)
+        for vip in seen.present
+    )
     known = ours or state.keepalived_lived
-    if not known or now_s < max(dead_s + peer_takes_over_s(view), state.fence_again_s):
+    if not vips or not known or now_s < state.fence_again_s:
         return state, ()
     words = ", ".join(vip.address for vip in vips)
     action = RemoveVips(vips=vips, reason=f"keepalived is dead and has left {words} here")
@@ -114,13 +130,7 @@ def _start(policy: Policy, state: State, now_s: float) -> Turn:
     return state, actions
 
 
-def peer_takes_over_s(view: VrrpView) -> float:
-    """Return how long the peer waits for an advert before it takes the VIPs of this node."""
-    held = [seen.instance for seen in view.instances if seen.present]
-    return min((_down_timer_s(instance) for instance in held), default=0.0)
-
-
-def _down_timer_s(instance: VrrpInstance) -> float:
+def down_timer_s(instance: VrrpInstance) -> float:
     """Return Active_Down_Interval for a peer of about our own priority."""
     return DOWN_ADVERTS * instance.advert_int_s + skew_s(instance)
 

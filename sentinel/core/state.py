@@ -225,6 +225,7 @@ class State:
     keepalived_dead_s: float | None = None  # no process of it is left since
     keepalived_death_told: bool = False
     keepalived_left_vips: bool = False  # when it died
+    claimed: tuple[str, ...] = ()  # the instances that the peer has spoken for since then
     fence_again_s: float = 0.0  # its VIPs were removed: not again before
 
     # the service manager's opinion, and when it was last asked

@@ -140,7 +140,7 @@ CATALOGUE: Final = (
         title="keepalived's whole group is killed -9, the VIP stays behind",
         inject=deeds.kill_keepalived,
         told=("keepalived.died", "vip.fenced", "keepalived.started"),
-        untold=(*_DEATH, *_GIVEN_UP),
+        untold=("vip.taken", *_DEATH, *_GIVEN_UP),
         shared_s=0.4,
     ),
     Fault(

@@ -113,7 +113,7 @@ class Addresses:
         """
         try:
             async with asyncio.timeout(REMOVE_TIMEOUT_S), AsyncIPRoute() as netlink:
-                return await _remove(netlink, vip)
+                return await _remove(netlink, vip, self._removals)
         except TimeoutError:
             return Outcome(ok=False, detail=f"{vip}: no answer within {REMOVE_TIMEOUT_S} s")
         except NetlinkError as error:
@@ -252,7 +252,7 @@ def _name(index: int) -> str:
         raise
 
 
-async def _remove(netlink: AsyncIPRoute, vip: Vip) -> Outcome:
+async def _remove(netlink: AsyncIPRoute, vip: Vip, removals: Removals) -> Outcome:
     """Remove *vip* and look whether it has gone; raises OSError or NetlinkError."""
     before = await _rows(netlink)
     row = next((row for row in before if row.is_of(vip)), None)
@@ -260,6 +260,7 @@ async def _remove(netlink: AsyncIPRoute, vip: Vip) -> Outcome:
         return Outcome(ok=True, detail=f"{vip} is not here")
     if others := _lost_with(row, before):
         return Outcome(ok=False, detail=f"{vip}: {', '.join(others)} would go with it")
+    removals.own_port = netlink.socket.getsockname()[0]  # which the first request has bound
     try:
         await netlink.addr("del", index=row.index, address=row.address, prefixlen=row.prefix)
     except NetlinkError as error:

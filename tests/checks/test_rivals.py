@@ -102,6 +102,7 @@ class Watched:
 
     check: RivalsCheck
     wake: asyncio.Event
+    claims: list[str]
     seen: list[Observation] = field(default_factory=list)
 
     async def look(self) -> Observation:
@@ -128,9 +129,10 @@ def watched(host: Host, views: Callable[[], tuple[InstanceView, ...]]) -> Iterat
     """Be in *host* and check there."""
     wake = asyncio.Event()
     with inside(host), ExitStack() as stack:
-        check = RivalsCheck(Pace(inter_s=INTER_S), views, announce, wake.set)
+        claims: list[str] = []
+        check = RivalsCheck(Pace(inter_s=INTER_S), views, announce, wake.set, claims.append)
         stack.callback(check.close)
-        yield Watched(check=check, wake=wake)
+        yield Watched(check=check, wake=wake, claims=claims)
 
 
 @pytest.fixture(scope="module", name="lan")
@@ -266,6 +268,7 @@ async def test_one_advert_is_no_rival_but_wakes_us(
         speak(lan[1], FOREIGN)
         async with asyncio.timeout(DEADLINE_S):
             await here.wake.wait()
+        assert here.claims == [IPV4.name]
         assert (await here.look()).verdict is Verdict.PASS
         async with asyncio.timeout(DEADLINE_S):
             await here.wake.wait()  # it asks to be run again, when he would count
@@ -292,6 +295,7 @@ async def test_adverts_that_are_no_claim_on_our_vips(
             speak(lan[1], said)
             speak(lan[1], said)
         assert not here.wake.is_set()
+        assert not here.claims
     assert {seen.verdict for seen in here.seen} == {Verdict.PASS}
 
 

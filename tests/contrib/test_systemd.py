@@ -22,12 +22,12 @@ DROPINS: Final = tuple(SHIPPED.glob("*.d/*.conf"))
 EXPOSURE_MAX: Final = 40  # tenths, as --threshold= wants it
 INSTALL: Final = f"""
 set -e
+mount -t tmpfs -o mode=755 tmpfs /etc/systemd/system
+cp -r {SHIPPED}/*.service {SHIPPED}/*.socket {SHIPPED}/*.service.d /etc/systemd/system
 mount -t tmpfs -o mode=755 tmpfs /opt
 mkdir -p /opt/sentinel/bin
 printf '#!/bin/sh\n' >/opt/sentinel/bin/sentinel
 chmod 755 /opt/sentinel/bin/sentinel
-mount -t tmpfs -o mode=755 tmpfs /etc/systemd/system
-cp -r {SHIPPED}/*.service {SHIPPED}/*.socket {SHIPPED}/*.service.d /etc/systemd/system
 """
 
 

@@ -22,6 +22,8 @@ from sentinel.vrrp import Vip
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from sentinel.removals import Removal
+
 ASK = """\
 import asyncio, json
 from sentinel.drivers.addresses import Addresses
@@ -131,7 +133,8 @@ class Watched:
     def __init__(self) -> None:
         self.woken = asyncio.Event()
         self.looks = 0
-        self.addresses = Addresses(self.woken.set, lambda _: None)
+        self.removals: list[Removal] = []
+        self.addresses = Addresses(self.woken.set, self.removals.append)
 
     async def look(self) -> frozenset[tuple[str, str]]:
         """Look once."""
@@ -307,6 +310,30 @@ def test_exactly_one_address_is_removed() -> None:
             assert again.detail == "192.0.2.1/32 dev v0 is not here"
             elsewhere = Vip(address="192.0.2.1", prefix=32, interface="gone0")
             assert (await watched.addresses.remove(elsewhere)).ok
+
+    apart(body)
+
+
+@needs_root
+def test_what_sentinel_removes_is_nobody_elses_deed() -> None:
+    """Though another process had added it; what another such process removes is told."""
+
+    async def body() -> None:
+        address, there = "198.51.100.1", {("198.51.100.1", "v0")}
+        vip = Vip(address=address, prefix=32, interface="v0")
+        async with watching() as watched:
+            await watched.look()
+            for _ in range(2):
+                ip("address", "add", f"{address}/32", "dev", "v0")
+                await watched.until(there, address)
+                assert (await watched.addresses.remove(vip)).ok
+                await watched.until(set(), address)
+            assert watched.removals == []
+            ip("address", "add", f"{address}/32", "dev", "v0")
+            await watched.until(there, address)
+            ip("address", "del", f"{address}/32", "dev", "v0")
+            await watched.until(set(), address)
+            assert [removal.address for removal in watched.removals] == [address]
 
     apart(body)
 
