@@ -30,7 +30,7 @@ from contestants import MONITRC, PROJECT, Contestant, contestants, monit
 from sentinel.config import OnCrash
 from sentinel.drill.node import Node, WorldError, send
 from sentinel.drill.plan import BACKUP, COMMANDS, MASTER, Files, Plan, make_plan
-from sentinel.drill.records import longest_shared_s, outage_ms
+from sentinel.drill.records import failed_apart, longest_shared_s, outage_ms
 from sentinel.drill.rehearsal import seal
 from sentinel.drill.world import World
 
@@ -202,15 +202,18 @@ class Trial:
     """What was seen. *settled*: one node served clients again; *ended*: all was as before.
 
     *outage_ms* and *failed* are of the time until it settled, *back_ms* and *back_failed* of the
-    time from then until it ended; *shared_ms* is how long two nodes held the VIP; *calm_ms* is the
-    longest gap before the fault.
+    time from then until it ended; *apart* and *back_apart* are those of them that were not under
+    way when the VIP moved. *shared_ms* is how long two nodes held the VIP; *calm_ms* is the longest
+    gap before the fault.
     """
 
     calm_ms: float
     outage_ms: float
     failed: int
+    apart: int
     back_ms: float
     back_failed: int
+    back_apart: int
     shared_ms: float
     settled: bool
     ended: bool
@@ -264,8 +267,10 @@ def _judge(
         calm_ms=round(outage_ms(before, begun_s - LASTING_S, begun_s), 1),
         outage_ms=round(outage_ms(answers, begun_s, settled_s), 1),
         failed=sum(not answer.good for answer in during),
+        apart=failed_apart(during, world.seen.holdings),
         back_ms=round(outage_ms(answers, settled_s, ended_s), 1),
         back_failed=sum(not answer.good for answer in after),
+        back_apart=failed_apart(after, world.seen.holdings),
         shared_ms=round(max(shared_s, 0.0) * 1000, 1),
         settled=settled,
         ended=ended,
