@@ -17,7 +17,10 @@ from report import Report
 
 HERE: Final = Path(__file__).parent
 #: In the order in which a reader wants them.
-NAMES: Final = ("pair", "crash", "hang", "held", "saturated", "hook", "daemon", "probe", "backends")
+NAMES: Final = (
+    *("pair", "matrix", "concurrency", "crash", "hang", "held", "saturated"),
+    *("hook", "daemon", "probe", "backends"),
+)
 PLOTTED: Final = "pair"
 HEADER: Final = """\
 # Measured

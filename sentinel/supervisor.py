@@ -306,7 +306,8 @@ class Supervisor:
                 self.wake("vrrp")
                 return outcome
             case RemoveVips(vips=vips):
-                outcomes = [await parts.remove_vip(vip) for vip in vips]
+                # the last first: one that has secondaries is refused while they are here
+                outcomes = [await parts.remove_vip(vip) for vip in reversed(vips)]
                 self.wake("vrrp")
                 failures = [outcome.detail for outcome in outcomes if not outcome.ok]
                 return Outcome(ok=not failures, detail="; ".join(failures))

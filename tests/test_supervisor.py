@@ -22,6 +22,7 @@ from sentinel.core import CheckPolicy, Memory, Phase, Policy, State
 from sentinel.model import (
     Code,
     Instance,
+    InstanceClaimed,
     Observation,
     Outcome,
     Proc,
@@ -34,7 +35,7 @@ from sentinel.model import (
 from sentinel.parts import Parts
 from sentinel.supervisor import LAST_ACTION_S, History, Supervisor
 from sentinel.turns import OVERRUN_S
-from sentinel.vrrp import Vip
+from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpView
 
 COMMANDS = ServiceState(known=False, active="unknown", sub="", has_jobs=False)
 RENEW_S = 0.5
@@ -546,6 +547,33 @@ async def test_a_restart_wakes_the_process_check() -> None:
     await stage.play(1.0, stage.dies, lambda: stage.supervisor.wake("process"), 1.0)
     ended_s = stage.diary.times("restart haproxy ended")[0]
     assert ended_s in stage.diary.times("run process")
+
+
+@autojump.jumping
+async def test_what_a_dead_keepalived_left_goes_when_the_peer_speaks() -> None:
+    """At once, long before its timer; the first address last, as the others may be bound to it."""
+    diary = Diary()
+    vips = tuple(Vip(address=f"192.0.2.{n}", prefix=24, interface="eth0") for n in (1, 2, 3))
+    instance = VrrpInstance(name="VI_1", vips=vips, advert_int_s=10.0)
+    pids: tuple[int, ...] = (7,)
+
+    async def look() -> Observation:
+        here = InstanceView(instance=instance, present=vips)
+        return observation("vrrp", Scope.VRRP, view=VrrpView(instances=(here,), pids=pids))
+
+    stage = Stage(FakeCheck("vrrp", Scope.VRRP, diary, look), diary=diary)
+
+    def dies() -> None:
+        nonlocal pids
+        pids = ()
+        stage.supervisor.wake("vrrp")
+
+    def speaks() -> None:
+        stage.supervisor.tell(InstanceClaimed(instance="VI_1"))
+
+    await stage.play(0.5, dies, 0.5, lambda: diary.note("the peer speaks"), speaks, 0.1)
+    assert diary.of("remove") == list(reversed(vips))
+    assert diary.times("remove") == diary.times("the peer speaks") * 3
 
 
 @autojump.jumping
