@@ -1,8 +1,8 @@
-"""The nouns of sentinel: what is seen, what happened, what is to be done.
+"""The nouns of sentinel: what is seen; beside it ``events``, what happened, and ``actions``.
 
-Everything that crosses a module border is defined here as a frozen, slotted dataclass or an
-enum. This module imports nothing of ours but the nouns of VRRP. The words follow HAProxy's and
-keepalived's manuals: a *check* makes an *observation*; an *event* reaches the core; the core
+Everything that crosses a module border is defined in these as a frozen, slotted dataclass or an
+enum. They import nothing of ours but each other and the nouns of VRRP. The words follow HAProxy's
+and keepalived's manuals: a *check* makes an *observation*; an *event* reaches the core; the core
 answers with *actions*.
 
 All times named ``*_s`` are seconds of CLOCK_BOOTTIME unless they are plain durations: that clock
@@ -11,11 +11,11 @@ neither steps nor sleeps, and it is the clock of /proc/uptime, which the hook re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
 
-from sentinel.vrrp import RivalsView, Vip, VrrpView
+from sentinel.vrrp import RivalsView, VrrpView
 
 
 class Verdict(Enum):
@@ -280,217 +280,3 @@ class ServiceState:
         if self.start_cancelled:
             return "unit was stopped during its start"
         return "unit was stopped" if (self.active, self.result) == _STOPPED else ""
-
-
-# --- events: everything that reaches the core ---------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
-    """Time has passed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """A check has run; *incarnation* is the number of the HAProxy incarnation it began under."""
-
-    observation: Observation
-    incarnation: int
-    begun_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckRemoved:
-    """A check no longer exists (its frontend is gone, or sentinel's configuration changed)."""
-
-    check: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HaproxyServiceSeen:
-    """The service manager was asked about HAProxy's unit."""
-
-    service: ServiceState
-    begun_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeepalivedServiceSeen:
-    """The service manager was asked about keepalived's unit."""
-
-    service: ServiceState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """An action has ended."""
-
-    action: Action
-    ok: bool
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookSeen:
-    """How long ago keepalived last called the hook; *age_s* is None if it never has."""
-
-    age_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddressTaken:
-    """Somebody who is neither keepalived nor sentinel took an address off this node."""
-
-    address: str
-    by: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceClaimed:
-    """Another machine's advert was heard for a VRRP instance whose VIPs are on this node."""
-
-    instance: str
-
-
-class Verb(StrEnum):
-    """What an administrator can ask of a running sentinel."""
-
-    PAUSE = "pause"
-    STEPDOWN = "stepdown"
-    RESUME = "resume"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """One request of an administrator's: for how long (None: until RESUME), why, and whose it is.
-
-    *drain* lets PAUSE hand the VIP over as well. *until_start* ends it when HAProxy, started anew,
-    serves.
-    """
-
-    verb: Verb
-    for_s: float | None = None
-    reason: str = ""
-    by: str = ""
-    drain: bool = False
-    until_start: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ordered:
-    """An administrator has asked for something."""
-
-    order: Order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interrupted:
-    """What a predecessor had under way will not be heard of any more."""
-
-
-Event = (
-    Tick
-    | Observed
-    | CheckRemoved
-    | HaproxyServiceSeen
-    | KeepalivedServiceSeen
-    | Finished
-    | HookSeen
-    | Ordered
-    | Interrupted
-    | AddressTaken
-    | InstanceClaimed
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How an effect on the outside world ended; *detail* says why it failed."""
-
-    ok: bool
-    detail: str = ""
-
-
-# --- actions: everything the core can ask for ---------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookAtHaproxy:
-    """Ask the service manager about HAProxy; answered by HaproxyServiceSeen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LookAtKeepalived:
-    """Ask the service manager about keepalived; answered by KeepalivedServiceSeen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartHaproxy:
-    """Bring HAProxy up again through its service manager; *attempt* counts from 1.
-
-    *kill_first* are processes of a HAProxy that lives but does not serve: a service manager would
-    wait for them through its whole stop timeout.
-    """
-
-    attempt: int
-    reason: str
-    kill_first: tuple[Proc, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KillHaproxy:
-    """SIGKILL exactly these processes, by pidfd."""
-
-    procs: tuple[Proc, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopKeepalived:
-    """The last rung: give the VIP away by stopping keepalived."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartKeepalived:
-    """Undo our own stop of keepalived."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveVips:
-    """Take exactly these addresses off this node: keepalived is dead and has left them."""
-
-    vips: tuple[Vip, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recheck:
-    """Run these checks now instead of at their next turn."""
-
-    checks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """Log one event: a dotted, past-tense name, its severity, reason and evidence."""
-
-    name: str
-    level: str  # info, warning, error, critical
-    fields: tuple[tuple[str, str | int | float], ...] = field(default=())
-
-
-Action = (
-    LookAtHaproxy
-    | LookAtKeepalived
-    | RestartHaproxy
-    | KillHaproxy
-    | StopKeepalived
-    | StartKeepalived
-    | RemoveVips
-    | Recheck
-    | Report
-)

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import Final
 
-from sentinel.model import Order, Verb
+from sentinel.events import Order, Verb
 
 _WORD_CHARS_MAX: Final = 500
 _FOR_MAX_S: Final = 365 * 86400.0

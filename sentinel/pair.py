@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sentinel import keepalivedcfg, peerdocument
+from sentinel.actions import Outcome
 from sentinel.checks import Check
 from sentinel.checks.peer import PeerCheck
 from sentinel.checks.rivals import RivalsCheck
@@ -20,7 +21,7 @@ from sentinel.checks.vrrp import VrrpCheck
 from sentinel.config import Config
 from sentinel.drivers.addresses import Addresses
 from sentinel.drivers.peerserver import PeerServer
-from sentinel.model import AddressTaken, InstanceClaimed, Outcome
+from sentinel.events import AddressTaken, InstanceClaimed
 from sentinel.neighbours.announce import announce
 from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpView
 

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sentinel.actions import Outcome
 from sentinel.checks import Check
 from sentinel.core import CheckPolicy, Memory, State
-from sentinel.model import Outcome, Proc, ServiceState
+from sentinel.model import Proc, ServiceState
 from sentinel.vrrp import Vip
 
 

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
+from sentinel.actions import Report
 from sentinel.core import CheckState, Intent, Phase, Policy, State
 from sentinel.core.evidence import hold_s, restarts_in_window, saturated
 from sentinel.core.standing import failing, standing, why_not_lowered
-from sentinel.model import ConfigurationView, PoolView, Proc, Report
+from sentinel.model import ConfigurationView, PoolView, Proc
 from sentinel.vrrp import InstanceView
 
 SCHEMA_VERSION: Final = 1

@@ -17,23 +17,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from sentinel import turns
-from sentinel.checks import Check
-from sentinel.core import Phase, Policy, State, step
-from sentinel.core.fence import left
-from sentinel.core.standing import standing
-from sentinel.model import (
+from sentinel.actions import (
     Action,
-    CheckRemoved,
-    Event,
-    Finished,
-    HaproxyServiceSeen,
-    HookSeen,
-    Interrupted,
-    KeepalivedServiceSeen,
     KillHaproxy,
     LookAtHaproxy,
     LookAtKeepalived,
-    Observed,
     Outcome,
     Recheck,
     RemoveVips,
@@ -41,6 +29,20 @@ from sentinel.model import (
     RestartHaproxy,
     StartKeepalived,
     StopKeepalived,
+)
+from sentinel.checks import Check
+from sentinel.core import Phase, Policy, State, step
+from sentinel.core.fence import left
+from sentinel.core.standing import standing
+from sentinel.events import (
+    CheckRemoved,
+    Event,
+    Finished,
+    HaproxyServiceSeen,
+    HookSeen,
+    Interrupted,
+    KeepalivedServiceSeen,
+    Observed,
     Tick,
 )
 from sentinel.parts import Parts

@@ -33,9 +33,10 @@ from sentinel.drivers import service, signals
 from sentinel.drivers.lease import Claim
 from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
+from sentinel.events import Event, Ordered
 from sentinel.log import EventLog
 from sentinel.memory import invocation_file, memory_file
-from sentinel.model import Event, Instance, Ordered
+from sentinel.model import Instance
 from sentinel.pair import Pair
 from sentinel.parts import Parts
 from sentinel.policy import check_policy, policy_of

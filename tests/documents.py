@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from sentinel.actions import Report
 from sentinel.core import CheckPolicy, CheckState, Health, Memory, Phase, Policy, State
 from sentinel.model import (
     Code,
@@ -13,7 +14,6 @@ from sentinel.model import (
     Observation,
     PoolView,
     Proc,
-    Report,
     RuntimeView,
     Scope,
     ServerView,

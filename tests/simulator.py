@@ -14,38 +14,42 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from sentinel.config import CONFIGURATION_PACE, PROCESS_PACE, RUNTIME_PACE, Pace
-from sentinel.core import CheckPolicy, Memory, Phase, Policy, State, step
-from sentinel.core.standing import standing
-from sentinel.model import (
+from sentinel.actions import (
     Action,
-    Code,
-    ConfigurationView,
-    Event,
-    Finished,
-    HaproxyServiceSeen,
-    Instance,
-    KeepalivedServiceSeen,
     KillHaproxy,
     LookAtHaproxy,
     LookAtKeepalived,
-    Observation,
-    Observed,
-    Order,
-    Ordered,
     Outcome,
-    Proc,
-    ProcessView,
     Recheck,
     Report,
     RestartHaproxy,
+    StartKeepalived,
+    StopKeepalived,
+)
+from sentinel.config import CONFIGURATION_PACE, PROCESS_PACE, RUNTIME_PACE, Pace
+from sentinel.core import CheckPolicy, Memory, Phase, Policy, State, step
+from sentinel.core.standing import standing
+from sentinel.events import (
+    Event,
+    Finished,
+    HaproxyServiceSeen,
+    KeepalivedServiceSeen,
+    Observed,
+    Order,
+    Ordered,
+    Tick,
+    Verb,
+)
+from sentinel.model import (
+    Code,
+    ConfigurationView,
+    Instance,
+    Observation,
+    Proc,
+    ProcessView,
     RuntimeView,
     Scope,
     ServiceState,
-    StartKeepalived,
-    StopKeepalived,
-    Tick,
-    Verb,
     Verdict,
     View,
 )

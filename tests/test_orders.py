@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sentinel import orders
 from sentinel.drivers.localsocket import LINE_BYTES_MAX
-from sentinel.model import Order, Verb
+from sentinel.events import Order, Verb
 
 #: What can be typed: no lone surrogates.
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=500)

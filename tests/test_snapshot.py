@@ -22,17 +22,9 @@ from documents import (
     down,
 )
 
+from sentinel.actions import LookAtHaproxy, RemoveVips, RestartHaproxy, StopKeepalived
 from sentinel.core import Intent, Memory, Phase, State
-from sentinel.model import (
-    ConfigurationView,
-    LookAtHaproxy,
-    PeerView,
-    RemoveVips,
-    RestartHaproxy,
-    ServiceState,
-    StopKeepalived,
-    Verdict,
-)
+from sentinel.model import ConfigurationView, PeerView, ServiceState, Verdict
 from sentinel.snapshot import HISTORY_SHOWN, SCHEMA_VERSION, Overall, overall, snapshot
 from sentinel.vrrp import VrrpView
 

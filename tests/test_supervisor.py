@@ -16,18 +16,17 @@ from typing import Any
 import autojump
 import pytest
 
+from sentinel.actions import Outcome, RestartHaproxy
 from sentinel.checks import Check
 from sentinel.config import Pace
 from sentinel.core import CheckPolicy, Memory, Phase, Policy, State
+from sentinel.events import InstanceClaimed
 from sentinel.model import (
     Code,
     Instance,
-    InstanceClaimed,
     Observation,
-    Outcome,
     Proc,
     ProcessView,
-    RestartHaproxy,
     Scope,
     ServiceState,
     Verdict,

@@ -18,15 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sentinel.config import Pace
-from sentinel.model import (
-    Code,
-    Listener,
-    ListenersView,
-    Observation,
-    Proc,
-    Scope,
-    Verdict,
-)
+from sentinel.model import Code, Listener, ListenersView, Observation, Proc, Scope, Verdict
 from sentinel.processes import procfs
 from sentinel.processes.identity import Identity
 

@@ -16,7 +16,7 @@ from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
 from sentinel.commands.client import NoAnswerError, ask, tell
 from sentinel.configfile.duration import read_duration, write_duration
 from sentinel.configfile.problems import RefusedError
-from sentinel.model import Order, Verb
+from sentinel.events import Order, Verb
 
 POLL_S: Final = 0.02
 CONNECT_TIMEOUT_S: Final = 0.25

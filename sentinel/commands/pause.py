@@ -12,7 +12,7 @@ import argparse
 
 from sentinel.commands import Subparsers
 from sentinel.commands.orders import add_order_parser, give, hand_over, until
-from sentinel.model import Verb
+from sentinel.events import Verb
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -6,7 +6,7 @@ import argparse
 
 from sentinel.commands import Subparsers
 from sentinel.commands.orders import add_order_parser, give
-from sentinel.model import Verb
+from sentinel.events import Verb
 
 
 def add_parser(subparsers: Subparsers) -> None:

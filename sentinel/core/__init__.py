@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sentinel.actions import Action, Recheck, Report
 from sentinel.core.absorb import absorb
 from sentinel.core.evidence import of_scope
 from sentinel.core.phases import decide
@@ -37,7 +38,8 @@ from sentinel.core.state import (
     Standing,
     State,
 )
-from sentinel.model import Action, Event, Recheck, Report, Scope
+from sentinel.events import Event
+from sentinel.model import Scope
 from sentinel.vrrp import Vip
 
 __all__ = [

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from sentinel.actions import Report
 from sentinel.core import fence, intent
 from sentinel.core.evidence import alive, answered, saturated, spoke
 from sentinel.core.manager import runs
 from sentinel.core.outcomes import finished, haproxy_seen, interrupted, keepalived_seen
 from sentinel.core.state import CheckPolicy, CheckState, Health, Policy, State
 from sentinel.core.views import Absorbed, address_taken, saturation_over, see
-from sentinel.model import (
-    SILENT,
+from sentinel.events import (
     AddressTaken,
     CheckRemoved,
     Event,
@@ -22,15 +22,11 @@ from sentinel.model import (
     InstanceClaimed,
     Interrupted,
     KeepalivedServiceSeen,
-    Observation,
     Observed,
     Ordered,
-    ProbeView,
-    Report,
-    Scope,
     Tick,
-    Verdict,
 )
+from sentinel.model import SILENT, Observation, ProbeView, Scope, Verdict
 
 #: A check that has known nothing for this long is reported.
 UNKNOWN_REPORT_S: Final = 30.0

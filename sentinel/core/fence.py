@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from sentinel.actions import RemoveVips, Report, StartKeepalived
 from sentinel.core import evidence, intent, keepalived, manager
 from sentinel.core.moves import Turn
 from sentinel.core.standing import skew_s
 from sentinel.core.state import Phase, Policy, State
-from sentinel.model import RemoveVips, Report, ServiceState, StartKeepalived
+from sentinel.model import ServiceState
 from sentinel.vrrp import Vip, VrrpInstance, VrrpView
 
 #: A down timer is so many adverts and the skew: RFC 9568, Active_Down_Interval.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sentinel.actions import Report
 from sentinel.core.state import Intent, Phase, State
 from sentinel.core.views import Absorbed
-from sentinel.model import Order, Report, Verb
+from sentinel.events import Order, Verb
 
 
 def obey(state: State, order: Order, now_s: float) -> Absorbed:

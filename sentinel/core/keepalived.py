@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sentinel.actions import Action, LookAtKeepalived, StartKeepalived, StopKeepalived
 from sentinel.core import intent, manager
 from sentinel.core.state import Phase, Policy, State
-from sentinel.model import Action, LookAtKeepalived, StartKeepalived, StopKeepalived
 
 Turn = tuple[State, tuple[Action, ...]]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from sentinel.actions import Action, LookAtHaproxy
 from sentinel.core import evidence
 from sentinel.core.state import Policy, State
-from sentinel.model import Action, LookAtHaproxy, Scope, ServiceState
+from sentinel.model import Scope, ServiceState
 
 #: An answer older than this is asked for again before it is acted on: an administrator's stop in
 #: between would be undone unseen.

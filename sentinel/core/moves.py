@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from sentinel.actions import Action, KillHaproxy, LookAtHaproxy, Recheck, Report, RestartHaproxy
 from sentinel.core import evidence
 from sentinel.core.state import Memory, Phase, Policy, State
-from sentinel.model import (
-    Action,
-    KillHaproxy,
-    LookAtHaproxy,
-    Recheck,
-    Report,
-    RestartHaproxy,
-    Scope,
-    Verdict,
-)
+from sentinel.model import Scope, Verdict
 
 #: The pause doubles with each attempt; 2.0 ** 1024 overflows, and a failure may last for days.
 DOUBLINGS_MAX: Final = 30

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sentinel.core.manager import unanswered
-from sentinel.core.state import Phase, Policy, State
-from sentinel.core.views import Absorbed
-from sentinel.model import (
-    Finished,
-    HaproxyServiceSeen,
+from sentinel.actions import (
     KillHaproxy,
     RemoveVips,
     Report,
     RestartHaproxy,
-    ServiceState,
     StartKeepalived,
     StopKeepalived,
 )
+from sentinel.core.manager import unanswered
+from sentinel.core.state import Phase, Policy, State
+from sentinel.core.views import Absorbed
+from sentinel.events import Finished, HaproxyServiceSeen
+from sentinel.model import ServiceState
 
 
 def haproxy_seen(state: State, event: HaproxyServiceSeen, now_s: float) -> State:

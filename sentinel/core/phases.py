@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from sentinel.actions import Action, Report, StartKeepalived
 from sentinel.core import evidence, fence, intent, keepalived, manager, moves, standing
 from sentinel.core.moves import Turn
 from sentinel.core.state import Phase, Policy, State
-from sentinel.model import Action, Report, StartKeepalived
 
 
 def decide(policy: Policy, state: State, now_s: float) -> Turn:

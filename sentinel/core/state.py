@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sentinel.actions import Action
 from sentinel.model import (
-    Action,
     ConfigurationView,
     Instance,
     Observation,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sentinel.actions import Report
 from sentinel.core.evidence import alive, saturated
 from sentinel.core.standing import lose
 from sentinel.core.state import State
+from sentinel.events import AddressTaken
 from sentinel.model import (
-    AddressTaken,
     ConfigurationView,
     Instance,
     ListenersView,
@@ -16,7 +17,6 @@ from sentinel.model import (
     PeerView,
     Proc,
     ProcessView,
-    Report,
     RuntimeView,
 )
 from sentinel.vrrp import InstanceView, VrrpView

@@ -27,7 +27,7 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK
 
-from sentinel.model import Outcome
+from sentinel.actions import Outcome
 from sentinel.removals import Removals
 
 if TYPE_CHECKING:

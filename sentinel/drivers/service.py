@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sentinel.actions import Outcome
 from sentinel.config import Haproxy, Keepalived, Manager
-from sentinel.model import Outcome, ServiceState
+from sentinel.model import ServiceState
 from sentinel.program import run
 
 if TYPE_CHECKING:

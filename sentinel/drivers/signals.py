@@ -11,7 +11,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from sentinel.model import Outcome
+from sentinel.actions import Outcome
 from sentinel.processes import procfs
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from servers import Connection, serving
 
 from sentinel import orders
 from sentinel.commands import pause, resume, stepdown
-from sentinel.model import Order, Verb
+from sentinel.events import Order, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

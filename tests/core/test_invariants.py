@@ -13,9 +13,7 @@ from typing import Final
 import pytest
 from simulator import ALL, BENIGN, Agenda, Fault, Node, heal
 
-from sentinel.core import Phase, Policy, State, evidence, manager, moves
-from sentinel.core.standing import failing, standing
-from sentinel.model import (
+from sentinel.actions import (
     Action,
     KillHaproxy,
     LookAtHaproxy,
@@ -26,6 +24,8 @@ from sentinel.model import (
     StartKeepalived,
     StopKeepalived,
 )
+from sentinel.core import Phase, Policy, State, evidence, manager, moves
+from sentinel.core.standing import failing, standing
 
 HISTORIES: Final = int(os.environ.get("SENTINEL_HISTORIES", "50"))
 SEEDS: Final = (

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+from sentinel.actions import Report, RestartHaproxy
 from sentinel.core import CheckPolicy, Memory, Policy, State, moves, step
-from sentinel.model import CheckRemoved, Finished, Proc, Report, RestartHaproxy, Scope, Tick
+from sentinel.events import CheckRemoved, Finished, Tick
+from sentinel.model import Proc, Scope
 
 POLICY = Policy(checks={"process": CheckPolicy(scope=Scope.PROCESS, rise=1, fall=1)})
 

@@ -15,7 +15,8 @@ from lab.installation import install_sentinel
 from lab.node import Node
 from lab.traces import init_pid
 
-from sentinel.model import Outcome, ServiceState
+from sentinel.actions import Outcome
+from sentinel.model import ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,9 @@ from haproxies import wait_until
 from pidreuse import running_as
 from privileges import IS_ROOT, NOBODY, as_nobody
 
+from sentinel.actions import Outcome
 from sentinel.drivers import signals
-from sentinel.model import Outcome, Proc
+from sentinel.model import Proc
 from sentinel.processes import procfs
 
 if TYPE_CHECKING:
