@@ -21,7 +21,6 @@ from sentinel.model import ConfigurationView, PoolView, Proc
 from sentinel.vrrp import InstanceView
 
 SCHEMA_VERSION: Final = 1
-HISTORY_SHOWN: Final = 20
 
 
 class Overall(Enum):
@@ -116,7 +115,7 @@ def snapshot(
         "errors": list(around.errors),
         "advice": list(around.advice),
         "log_dropped": around.log_dropped,
-        "history": [_event(at_s, report, now_s) for at_s, report in history][-HISTORY_SHOWN:],
+        "history": [_event(at_s, report, now_s) for at_s, report in history],
     }
 
 

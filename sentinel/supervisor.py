@@ -33,7 +33,6 @@ from sentinel.actions import (
 from sentinel.checks import Check
 from sentinel.core import Phase, Policy, State, step
 from sentinel.core.fence import left
-from sentinel.core.standing import standing
 from sentinel.events import (
     CheckRemoved,
     Event,
@@ -242,7 +241,7 @@ class Supervisor:
 
     def _renew(self, now_s: float) -> None:
         """Renew the lease when it is due, or at once when its word changes."""
-        verdict = standing(self.policy, self.state, now_s)
+        verdict = self.state.standing
         if verdict is None:
             return
         due = now_s - self.lease_written_s >= self._parts.renew_every_s

@@ -17,11 +17,10 @@ from typing import Any, Final
 from sentinel import __version__
 from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
 from sentinel.commands.client import UNKNOWN, NoAnswerError, ask
+from sentinel.commands.telling import printable, told
 
 _SECOND_MS: Final = 1000
 _SERVERS_SHOWN: Final = 8
-#: What tells most of an event, the best first.
-_WHY: Final = ("reason", "last_chk", "vip", "by")
 _EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
 _COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
 
@@ -113,7 +112,7 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
     ]
     rows += [("error", error) for error in document["errors"]]
     rows += [("advice", advice) for advice in document["advice"]]
-    lines = [f"{name:<11}{_printable(text)}" for name, text in rows]
+    lines = [f"{name:<11}{printable(text)}" for name, text in rows]
     lines += ["", *_checks(document["checks"]), *_pools(document), *_events(document)]
     page = "\n".join(lines)
     return page.replace(word, _painted(word, document["overall"]), 1) if colour else page
@@ -279,20 +278,15 @@ def _disagreement(server: dict[str, Any]) -> str:
 
 
 def _events(document: dict[str, Any]) -> list[str]:
-    rows = [("ago", "event", "why")]
-    for event in document["history"][-6:]:
-        fields = event["fields"]
-        why = next((fields[key] for key in _WHY if fields.get(key)), "")
-        subject = fields.get("check") or (
-            f"{fields['from']} -> {fields['to']}" if "from" in fields else ""
-        )
-        rows.append((_age(event["age_ms"]), event["event"], f"{subject} {why}".strip()))
-    return ["", *table(rows)] if len(rows) > 1 else []
+    rows = [
+        (_age(event["age_ms"]), event["event"], told(event)) for event in document["history"][-6:]
+    ]
+    return ["", *table([("ago", "event", "why"), *rows])] if rows else []
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows as lines with aligned columns; the last column is as long as it likes."""
-    rows = [tuple(_printable(cell) for cell in row) for row in rows]
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return [
         "  ".join(
@@ -300,11 +294,6 @@ def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _printable(text: str) -> str:
-    """Return *text* without what would break a line, or steer the terminal it is shown on."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _painted(word: str, overall: str) -> str:

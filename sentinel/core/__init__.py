@@ -27,6 +27,7 @@ from sentinel.actions import Action, Recheck, Report
 from sentinel.core.absorb import absorb
 from sentinel.core.evidence import of_scope
 from sentinel.core.phases import decide
+from sentinel.core.standing import tell
 from sentinel.core.state import (
     CheckPolicy,
     CheckState,
@@ -72,7 +73,8 @@ def step(
         actions = (*actions, _transition(state, after))
     if _held(after) - _held(before):
         actions = (*actions, Recheck(checks=of_scope(policy, Scope.VRRP)))
-    return after, (*reports, *actions)
+    after, told = tell(policy, after, now_s)
+    return after, (*reports, *actions, *told)
 
 
 def _held(state: State) -> frozenset[Vip]:

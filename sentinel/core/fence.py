@@ -15,9 +15,8 @@ from typing import Final
 
 from sentinel.actions import RemoveVips, Report, StartKeepalived
 from sentinel.core import evidence, intent, keepalived, manager
-from sentinel.core.moves import Turn
 from sentinel.core.standing import skew_s
-from sentinel.core.state import Phase, Policy, State
+from sentinel.core.state import Phase, Policy, State, Turn
 from sentinel.model import ServiceState
 from sentinel.vrrp import Vip, VrrpInstance, VrrpView
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sentinel.actions import Action, LookAtKeepalived, StartKeepalived, StopKeepalived
+from sentinel.actions import LookAtKeepalived, StartKeepalived, StopKeepalived
 from sentinel.core import intent, manager
-from sentinel.core.state import Phase, Policy, State
-
-Turn = tuple[State, tuple[Action, ...]]
+from sentinel.core.state import Phase, Policy, State, Turn
 
 
 def look(state: State, now_s: float) -> Turn:

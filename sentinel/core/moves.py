@@ -7,7 +7,7 @@ from typing import Final
 
 from sentinel.actions import Action, KillHaproxy, LookAtHaproxy, Recheck, Report, RestartHaproxy
 from sentinel.core import evidence
-from sentinel.core.state import Memory, Phase, Policy, State
+from sentinel.core.state import Memory, Phase, Policy, State, Turn
 from sentinel.model import Scope, Verdict
 
 #: The pause doubles with each attempt; 2.0 ** 1024 overflows, and a failure may last for days.
@@ -20,8 +20,6 @@ WORDS_MAX: Final = 8
 
 #: So many failures are remembered: each doubles the hold, and it has an end.
 FAILURES_MAX: Final = 20
-
-Turn = tuple[State, tuple[Action, ...]]
 
 
 def enter(state: State, phase: Phase, reason: str, now_s: float) -> State:

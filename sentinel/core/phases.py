@@ -12,8 +12,7 @@ from typing import assert_never
 
 from sentinel.actions import Action, Report, StartKeepalived
 from sentinel.core import evidence, fence, intent, keepalived, manager, moves, standing
-from sentinel.core.moves import Turn
-from sentinel.core.state import Phase, Policy, State
+from sentinel.core.state import Phase, Policy, State, Turn
 
 
 def decide(policy: Policy, state: State, now_s: float) -> Turn:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from sentinel.actions import Report
 from sentinel.core import evidence, intent
-from sentinel.core.state import Phase, Policy, Standing, State
+from sentinel.core.state import Phase, Policy, Standing, State, Turn
 from sentinel.model import SILENT, Code, PoolView, Scope, Verdict
 from sentinel.vrrp import VrrpInstance
 
@@ -64,6 +65,19 @@ def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
     if faults:
         return _shared_fault(policy, state, faults[0][0], now_s)
     return _degraded(policy, state, now_s) or Standing(serving=True, reason=state.reason)
+
+
+def tell(policy: Policy, state: State, now_s: float) -> Turn:
+    """Know what keepalived is told from now on, and report it when it is something else."""
+    before, after = state.standing, standing(policy, state, now_s)
+    was, now = (known.verdict if known else "undecided" for known in (before, after))
+    state = replace(state, standing=after)
+    if was == now:
+        return state, ()
+    level = "info" if now == "serving" else "warning"
+    reason = after.reason if after else "HAProxy's processes have not been seen for a while"
+    fields = (("from", was), ("to", now), ("reason", reason))
+    return state, (Report(name="verdict.changed", level=level, fields=fields),)
 
 
 def _vrrp_awaited(policy: Policy, state: State, now_s: float) -> bool:

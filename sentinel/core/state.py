@@ -190,6 +190,26 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What keepalived is told: whether this node may hold the VIP, and why.
+
+    *lowered* is what its priority is lowered by, so that a peer that is better takes the VIP while
+    this node goes on serving.
+    """
+
+    serving: bool
+    reason: str
+    lowered: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """Say it in a word or two."""
+        if not self.serving:
+            return "yielding"
+        return f"serving, priority lowered by {self.lowered}" if self.lowered else "serving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """Everything the next decision rests on."""
 
@@ -238,6 +258,8 @@ class State:
     keepalived_asked_s: float | None = None  # a look is under way since
     keepalived_heard_s: float = -1.0
 
+    standing: Standing | None = None  # what keepalived is told since the last step
+
     # what is under way: at most one action on each of the two services
     in_flight: Action | None = None
     keepalived_in_flight: Action | None = None
@@ -256,14 +278,5 @@ class State:
     hook_silent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What keepalived is told: whether this node may hold the VIP, and why.
-
-    *lowered* is what its priority is lowered by, so that a peer that is better takes the VIP while
-    this node goes on serving.
-    """
-
-    serving: bool
-    reason: str
-    lowered: int = 0
+#: What a decision leads to: the state after it, and what is to be done.
+Turn = tuple[State, tuple[Action, ...]]

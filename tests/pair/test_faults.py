@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from haproxies import wait_until
 from pair.setups import on_every_pair
 from system.loadbalancer import when
-from system.shipped import ADDRESS, HAPROXY_CFG, HOLD_S, NEIGHBOUR, QUICK, VIP
+from system.shipped import ADDRESS, HAPROXY_CFG, HOLD_S, NEIGHBOUR, QUICK, SENTINEL, VIP
 
 if TYPE_CHECKING:
     from pair.loadbalancers import Pair
@@ -54,6 +55,11 @@ def test_a_broken_configuration_and_a_crash(pair: Pair) -> None:
         wait_until(lambda: master.node.unit("keepalived")["ActiveState"] == "inactive", "stopped")
         assert master.status()["keepalived"]["stopped_by_sentinel"]
         assert pair.holders() == (backup,)
+        left = why(master)[-1]
+        assert left["event"] == "vip.left"
+        assert left["why"].startswith("this node yields: ")
+        story = [event["event"] for event in left["story"]]
+        assert story.index("haproxy.died") < story.index("verdict.changed")
 
         master.node.write(HAPROXY_CFG, master.haproxy_cfg)
         pair.wait_holder(master)
@@ -109,6 +115,12 @@ def test_split_brain(pair: Pair) -> None:
     pair.wait_good()
     assert master.keepalived_states() == []
     assert backup.keepalived_states() == ["MASTER", "BACKUP"]
+
+
+def why(balancer: LoadBalancer) -> list[dict[str, Any]]:
+    """Return what a node tells of the moves of its VIP."""
+    told: list[dict[str, Any]] = json.loads(balancer.node.run(SENTINEL, "why", "--json").stdout)
+    return told
 
 
 def rivals(balancer: LoadBalancer) -> str:
