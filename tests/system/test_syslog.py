@@ -84,7 +84,7 @@ def test_dev_log_is_missing(balancer: LoadBalancer) -> None:
 def test_rotation(balancer: LoadBalancer) -> None:
     """After logrotate the next event is in the new file; the old file keeps what it had."""
     balancer.supervise()
-    balancer.wait_event("phase.changed")
+    balancer.wait_event("verdict.changed")  # the last one of a start
     rotated = balancer.node.root / "var/log/sentinel.json.1"
 
     balancer.node.run("logrotate", "--force", "/etc/logrotate.d/sentinel")
