@@ -5,8 +5,10 @@ mount and process namespaces, a client opens a new connection to the VIP every 1
 after the other happens and is healed. The machine's interfaces, services and files are not
 touched, and nothing is left behind, however the drill ends.
 
-Without --haproxy and --keepalived it uses the shipped pair. It needs root: in a user namespace the
-machine's files belong to nobody, and neither keepalived's scripts nor HAProxy's own user work.
+Without --haproxy and --keepalived it uses the shipped pair. It needs no root where users may make
+namespaces (Linux 5.11 or newer): HAProxy's user and all others are then root by another name, root
+of a user namespace, who may do nothing to the machine. The notes at its beginning say what else
+differs.
 
 Exit status: 0 every fault ended as stated (what this machine cannot do is skipped, and said), 1 one
 did not, 2 usage, 3 not possible on this machine.

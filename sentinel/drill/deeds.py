@@ -108,7 +108,7 @@ async def exhaust_descriptors(world: World) -> None:
     """
     for worker in world.master.workers():
         uid, gid = _ids(worker)
-        user = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
+        user = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--keep-groups")
         await run(*user, "prlimit", "--pid", str(worker.pid), "--nofile=3:")
 
 

@@ -1,7 +1,7 @@
 """One node: network, mounts, processes and host name of its own, from switching on to power cut.
 
-Everything written in a node goes to a tmpfs over the machine's files and ends with it. Its first
-process reaps what its daemons leave behind, as systemd would.
+Everything written in a node goes to layers over the machine's files (see ``root``) and ends with
+it. Its first process reaps what its daemons leave behind, as systemd would.
 """
 
 from __future__ import annotations
@@ -16,37 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sentinel.drill import root
 from sentinel.drill.furniture import files
 from sentinel.drill.plan import COMMANDS, HOOK, Machine, Plan
+from sentinel.drill.users import only_existing
 
 DEADLINE_S: Final = 20.0
-_OVERLAID: Final = ("/etc", "/var", "/tmp", "/usr/libexec")  # noqa: S108  (each node's own)
-_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
-_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  (each node's own)
-_ABOVE: Final = "/run/.above"
-
-_SETUP: Final = f"""
-set -e
-mount -t tmpfs -o mode=755,size=64m tmpfs /run
-for folder in {" ".join(_OVERLAID)}; do
-    [ -d $folder ] || continue
-    above={_ABOVE}$folder
-    mkdir -p $above/new $above/work
-    chmod --reference=$folder $above/new
-    mount -t overlay -o lowerdir=$folder,upperdir=$above/new,workdir=$above/work overlay $folder
-done
-mkdir {_ABOVE}/dev
-mkdir -m 1777 {_ABOVE}{_SHARED_MEMORY}
-for device in {" ".join(_DEVICES)}; do
-    : >{_ABOVE}/dev/$device
-    mount --bind /dev/$device {_ABOVE}/dev/$device
-done
-mount --rbind {_ABOVE}/dev /dev
-ip link set lo up
-echo ready
-sleep infinity &
-wait
-"""
 
 
 class WorldError(Exception):
@@ -115,9 +90,10 @@ class Node:
 
     async def power_on(self) -> None:
         """Make the namespaces and files; no cable is laid and nothing started yet."""
-        argv = ("unshare", "-n", "-m", "-p", "-u", "--fork", "--kill-child", "--mount-proc")
+        unshare = ("unshare", "-n", "-m", "-p", "-u", "--fork", "--kill-child", "--mount-proc")
+        setup = ("sh", "-c", root.SETUP, "sh", *root.own(self._plan))
         self._unshare = await asyncio.create_subprocess_exec(
-            *argv, "sh", "-c", _SETUP, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
+            *unshare, *setup, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
         )
         await wait_ready(self._unshare, self.name)
         children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
@@ -148,8 +124,12 @@ class Node:
     # --- files ----------------------------------------------------------------------------------
 
     def path(self, inside: str) -> Path:
-        """Return the way from here to an absolute path inside the node."""
-        return Path(f"/proc/{self.pid}/root{inside}")
+        """Return the way from here to an absolute path inside the node.
+
+        Its folder without symlinks, which would lead back to the machine (/var/run to its /run).
+        """
+        path = Path(inside)
+        return Path(f"/proc/{self.pid}/root{path.parent.resolve()}", path.name)
 
     def write(self, inside: str, text: str, mode: int = 0o644) -> None:
         """Replace a file of the node by rename."""
@@ -168,6 +148,9 @@ class Node:
         if plan.hook is not None and not self.path(HOOK).exists():
             self.write(HOOK, plan.hook.read_text(), 0o755)
         os.mkfifo(self.path(plan.config.fifo), 0o600)
+        maps = [Path(f"/proc/self/{kind}_map").read_text() for kind in ("uid", "gid")]
+        for path, id_maps in (("/etc/passwd", maps), ("/etc/group", maps[1:])):
+            self.write(path, only_existing(self.path(path).read_text(), *id_maps))
         if plan.hosts:
             hosts = self.path("/etc/hosts").read_text()
             names = "".join(f"{address} {name}\n" for name, address in plan.hosts)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from sentinel.drill.faults import Fault
 from sentinel.drill.plan import Files, PlanError, make_plan
 from sentinel.drill.records import Finding
 from sentinel.drill.rehearsal import arguments
+from sentinel.drill.users import only_existing
 
 _SHIPPED: Final = Path(__file__).parents[2] / "contrib"
 _PROGRAMS: Final = {
@@ -31,9 +33,20 @@ _PROGRAMS: Final = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
+    "hostname": "hostname",
 }
 _PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-_UNSHARE: Final = ("unshare", "-n", "-m", "-p", "-u", "--fork", "--kill-child", "--mount-proc")
+_NAMESPACES: Final = ("-n", "-m", "-p", "-u", "--fork", "--kill-child", "--mount-proc")
+#: As root, and as an ordinary user, for whom one id is mapped: their own, as root's.
+_WAYS: Final = (
+    ("unshare", *_NAMESPACES),
+    ("unshare", "--user", "--map-root-user", *_NAMESPACES),
+)
+_ONE_ID_NOTE: Final = (
+    "without root, in a user namespace: haproxy and all other users are root by another name;"
+    " a vrrp_script's program and the folders above it are root's; what you may not read, nobody"
+    " can; and no program is put before others (vrrp_priority, nice)"
+)
 _ANSWER_S: Final = 10.0
 
 
@@ -75,18 +88,22 @@ class Drill:
     """One drill under way; ``close`` ends it, wherever it is."""
 
     def __init__(self, files: Files, faults: Sequence[Fault]) -> None:
-        self.plan: Final = make_plan(files)
         self.name: Final = f"{files.master.parent.name} pair" if _is_shipped(files) else "your pair"
         self._environment: Final = {
             **os.environ,
             "PATH": f"{os.environ.get('PATH', '')}:{_PATH}",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._check_machine()
+        plan = make_plan(files)
+        self._check_programs()
+        way, id_map = self._find_way()
+        everybody = Path("/etc/passwd").read_text()
+        notes = () if only_existing(everybody, id_map) == everybody else (_ONE_ID_NOTE,)
+        self.plan: Final = replace(plan, notes=(*notes, *plan.notes))
         self.made: Final = f"{time.strftime('%Y-%m-%d %H:%M')}, {', '.join(self._versions())}"
         self._process: Final = subprocess.Popen(
             (
-                *("setpriv", "--pdeathsig", "KILL", *_UNSHARE),
+                *("setpriv", "--pdeathsig", "KILL", *way),
                 *(sys.executable, "-m", "sentinel.drill.rehearsal"),
                 *arguments(files, tuple(fault.name for fault in faults)),
             ),
@@ -116,22 +133,24 @@ class Drill:
 
     # --- what the machine has and allows --------------------------------------------------------
 
-    def _check_machine(self) -> None:
-        """Raise NotPossibleError if a program or a permission is missing."""
+    def _check_programs(self) -> None:
+        """Raise NotPossibleError if a program is missing."""
         for program, package in _PROGRAMS.items():
             if shutil.which(program, path=self._environment["PATH"]) is None:
                 raise NotPossibleError(f"there is no {program}: apt-get install {package}")
-        # keepalived calls no hook below a folder that is not root's
-        if os.geteuid() != 0 or Path("/usr").stat().st_uid != 0:
-            raise NotPossibleError(
-                "it needs root, and not that of a user namespace: there the machine's folders are"
-                " nobody's, so that keepalived refuses the hook, and HAProxy's own user is missing"
-            )
-        if self._output(*_UNSHARE, "true") is None:
-            raise NotPossibleError(
-                "namespaces are not permitted here: run it as root, in a container with the"
-                " capabilities SYS_ADMIN and NET_ADMIN"
-            )
+
+    def _find_way(self) -> tuple[tuple[str, ...], str]:
+        """Return the way into the namespaces that is permitted, and its map of user ids."""
+        for way in _WAYS:
+            id_map = self._output(*way, "cat", "/proc/self/uid_map")
+            if id_map is not None:
+                return way, id_map
+        raise NotPossibleError(
+            "namespaces are not permitted here: run it as root, in a container with the"
+            " capabilities SYS_ADMIN and NET_ADMIN; or permit them to users (sysctl"
+            " user.max_user_namespaces, kernel.unprivileged_userns_clone,"
+            " kernel.apparmor_restrict_unprivileged_userns)"
+        )
 
     def _versions(self) -> Iterator[str]:
         yield f"sentinel {__version__}"

@@ -93,6 +93,7 @@ class Plan:
     config: Config
     hook: Path | None
     folders: tuple[str, ...]
+    scripts: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -140,6 +141,7 @@ def make_plan(files: Files) -> Plan:
         config=_managed(config),
         hook=files.hook,
         folders=tuple(_folders(config, confs, cfg)),
+        scripts=_scripts(confs),
         notes=(*_notes(cfg.maxconn, maxconn, files, confs, config), *found.notes),
     )
 
@@ -187,9 +189,8 @@ def _notes(
         f"HAProxy is started with -n {maxconn} instead of"
         f" {f'maxconn {wanted}' if wanted else 'its own limit'}, so that it can be filled here"
     )
-    programs = (script.path for conf in confs for script in conf.scripts)
-    missing = [path for path in programs if not Path(path).exists()]
-    for path in dict.fromkeys(path for path in missing if path != HOOK or files.hook is None):
+    missing = [path for path in _scripts(confs) if not Path(path).exists()]
+    for path in (path for path in missing if path != HOOK or files.hook is None):
         yield f"{path}: not on this machine; keepalived takes a missing script for a success"
     for conf in confs:
         yield from findings(
@@ -198,6 +199,11 @@ def _notes(
             weighted_file=config.priority_file,
             fifo=config.fifo,
         )
+
+
+def _scripts(confs: Sequence[KeepalivedConf]) -> tuple[str, ...]:
+    """Return the paths of all programs that a vrrp_script calls."""
+    return tuple(dict.fromkeys(script.path for conf in confs for script in conf.scripts))
 
 
 def _maxconn(wanted: int) -> int:

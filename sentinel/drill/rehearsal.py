@@ -29,6 +29,7 @@ from sentinel.drill.world import World
 BEFORE_S: Final = 1.0
 AFTER_S: Final = 1.0
 _KERNELS_OWN: Final = re.compile(r"proc|sysfs|cgroup2?|devpts|devtmpfs|mqueue|tmpfs|nsfs|overlay")
+_RESTRICTIONS: Final = frozenset({"nosuid", "nodev", "noexec"})
 
 
 async def rehearse(fault: Fault, plan: Plan) -> Finding:
@@ -104,14 +105,26 @@ def _finding(fault: Fault, world: World, begun_s: float, reasons: list[str]) -> 
 def seal() -> None:
     """Make the machine's own file systems read-only for everything in here.
 
-    The nodes write to layers of their own; what this process must not change, it cannot.
+    The nodes write to layers of their own; what this process must not change, it cannot. In a user
+    namespace it may not take a mount's other restrictions away, so they are said again.
     """
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, source = line.partition(" - ")
-        folder = fields.split()[4].encode().decode("unicode_escape")
-        if not _KERNELS_OWN.fullmatch(source.split()[0]):
-            argv = ("mount", "-o", "remount,bind,ro", folder)
+        point, options = fields.split()[4:6]
+        folder = point.encode().decode("unicode_escape")
+        if not _KERNELS_OWN.fullmatch(source.split()[0]) and _is_reachable(folder):
+            kept = sorted(_RESTRICTIONS.intersection(options.split(",")))
+            argv = ("mount", "-o", ",".join(("remount,bind,ro", *kept)), folder)
             subprocess.run(argv, check=True)
+
+
+def _is_reachable(folder: str) -> bool:
+    """Tell whether anything in here can get there: an ordinary user may not, nor root with FUSE."""
+    try:
+        Path(folder).stat()
+    except PermissionError:
+        return False
+    return True
 
 
 async def rehearse_all(plan: Plan, faults: tuple[Fault, ...]) -> None:

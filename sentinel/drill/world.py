@@ -178,7 +178,7 @@ class World:
         self.seen.hear_loss(node.name)
 
     async def _lay_cables(self, node: Node) -> None:
-        inside = [*_SYSCTLS, f"echo {node.name} >/proc/sys/kernel/hostname"]
+        inside = [*_SYSCTLS, f"hostname {node.name}"]
         for number, cable in enumerate(node.machine.cables):
             port = _port(node, cable.interface)
             peer = ("peer", "name", cable.interface, "netns", str(node.pid))
