@@ -29,10 +29,11 @@ LOWERED_MAX: Final = 253
 DEGRADED_MAX: Final = 100
 #: A smaller loss is not worth the connections that a move of the VIP costs.
 DEGRADED_FROM_PCT: Final = 20
-#: Servers that are lost for this long are lost: two nodes notice the same loss at different times.
-#: When none is left there is nothing to be lost by moving.
+#: Servers that are lost for this long are lost to the node that has the VIP. Two nodes notice the
+#: same loss at different times, as HAProxy's checks are some 2 s apart and sentinel's looks 5 s;
+#: the VIP must not move to one that is about to lose them as well.
 LOST_AFTER_S: Final = 10.0
-ALL_LOST_AFTER_S: Final = 3.0
+ALL_LOST_AFTER_S: Final = 7.0
 #: A peer that needs longer than this is slower than a start of HAProxy.
 SLOW_S: Final = 0.2
 #: A VIP that stays during a start stays for so long: HAProxy starts in a tenth of it.
@@ -198,12 +199,21 @@ def lose(state: State, pools: tuple[PoolView, ...], now_s: float) -> State:
 
 
 def believe(policy: Policy, state: State, now_s: float) -> State:
-    """Believe a loss when it has lasted, and a gain after hold_s."""
+    """Believe in a loss or a gain in such an order that the VIP moves to a better node only.
+
+    Who has the VIP believes a loss when it has lasted and a gain at once; who has not believes a
+    loss at once and a gain after hold_s.
+    """
     lost = state.lost
     if lost.seen_pct == lost.believed_pct:
         return state
-    worse_s = ALL_LOST_AFTER_S if lost.seen_pct == 100 else LOST_AFTER_S  # noqa: PLR2004
-    wait_s = worse_s if lost.seen_pct > lost.believed_pct else policy.hold_s
+    worse = lost.seen_pct > lost.believed_pct
+    holds = state.vrrp is not None and bool(state.vrrp.held)
+    wait_s = 0.0
+    if holds and worse:
+        wait_s = ALL_LOST_AFTER_S if lost.seen_pct == 100 else LOST_AFTER_S  # noqa: PLR2004
+    elif not holds and not worse:
+        wait_s = policy.hold_s
     if now_s - lost.since_s < wait_s:
         return state
     return replace(state, lost=replace(lost, believed_pct=lost.seen_pct))

@@ -93,7 +93,7 @@ CATALOGUE: Final = (
         name="backends-down-one-path",
         title="all servers are unreachable from the master alone",
         inject=surroundings.hide_servers,
-        meanwhile=MOVED,
+        meanwhile=replace(MOVED, within_s=30.0),
         heal=surroundings.show_servers,
         untold=NOTHING_DONE,
     ),
@@ -102,7 +102,7 @@ CATALOGUE: Final = (
         title="all servers are down",
         inject=surroundings.stop_servers,
         meanwhile=replace(UNTOUCHED, served=False),
-        dwell_s=5.0,
+        dwell_s=20.0,  # until both nodes have noticed, and believe it
         heal=surroundings.start_servers,
         untold=NOTHING_DONE,
         moves_vip=False,
