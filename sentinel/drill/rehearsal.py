@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -110,21 +111,27 @@ def seal() -> None:
     """
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, source = line.partition(" - ")
-        point, options = fields.split()[4:6]
+        number, _, _, _, point, options, *_ = fields.split()
         folder = point.encode().decode("unicode_escape")
-        if not _KERNELS_OWN.fullmatch(source.split()[0]) and _is_reachable(folder):
+        if not _KERNELS_OWN.fullmatch(source.split()[0]) and _is_reachable(folder, number):
             kept = sorted(_RESTRICTIONS.intersection(options.split(",")))
             argv = ("mount", "-o", ",".join(("remount,bind,ro", *kept)), folder)
             subprocess.run(argv, check=True)
 
 
-def _is_reachable(folder: str) -> bool:
-    """Tell whether anything in here can get there: an ordinary user may not, nor root with FUSE."""
+def _is_reachable(folder: str, mount: str) -> bool:
+    """Tell whether *folder* leads to that mount: it may be closed to users, or covered by another.
+
+    Such is what systemd mounts below /proc, which is another one in here.
+    """
     try:
-        Path(folder).stat()
-    except PermissionError:
+        opened = os.open(folder, os.O_PATH)
+    except OSError:
         return False
-    return True
+    try:
+        return f"mnt_id:\t{mount}\n" in Path(f"/proc/self/fdinfo/{opened}").read_text()
+    finally:
+        os.close(opened)
 
 
 async def rehearse_all(plan: Plan, faults: tuple[Fault, ...]) -> None:
