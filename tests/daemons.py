@@ -435,6 +435,7 @@ def supervising(
         daemon.wait_for("sentinel.started")
         if learned:
             daemon.wait_until(_all_is_well, "every check passes")
+            daemon.wait_for("verdict.changed")  # the last word of a start
         yield daemon
     finally:
         if daemon.running:
