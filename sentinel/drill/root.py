@@ -80,16 +80,15 @@ for entry in /*; do
         show "$entry"
     fi
 done
-mkdir $root/run $root/dev $root/old
+mkdir $root/run $root/dev
 mkdir -m 1777 $root{_SHARED_MEMORY}
 for device in {" ".join(_DEVICES)}; do
     show /dev/$device
 done
 cd $root
-pivot_root . old
+pivot_root . .  # pivot_root(2): the old root lies over the new one until it is taken off
+umount -l .
 cd /
-umount -l old
-rmdir old
 ip link set lo up
 echo ready
 sleep infinity &
