@@ -106,6 +106,7 @@ def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> A
         last=seen,
         last_begun_s=event.begun_s,
         changed_s=before.changed_s if health.up == before.health.up else now_s,
+        failed_code=seen.code if seen.verdict is Verdict.FAIL else before.failed_code,
         told_up=before.told_up if told else health.up,
         incarnation=event.incarnation,
         answered_incarnation=event.incarnation if here else before.answered_incarnation,

@@ -248,9 +248,9 @@ def _excused(policy: Policy, state: State, name: str, now_s: float) -> bool:
 
     A full HAProxy lets requests wait. And one that accepts, while its runtime API answers, waits
     for a server: sentinel chose the path of a probe that it discovered, so that a slow server alone
-    must not take the VIP off both nodes.
+    must not take the VIP off both nodes. What made it DOWN counts, also while it begins to pass.
     """
-    code = state.checks[name].last.code
+    code = state.checks[name].failed_code
     if code not in SILENT:
         return False
     if evidence.saturated(state, now_s):

@@ -13,6 +13,7 @@ from enum import Enum
 
 from sentinel.actions import Action
 from sentinel.model import (
+    Code,
     ConfigurationView,
     Instance,
     Observation,
@@ -137,6 +138,7 @@ class CheckState:
     last: Observation
     last_begun_s: float
     changed_s: float
+    failed_code: Code | None = None  # of the last failure, whatever has passed since
     told_up: bool = True  # what was reported last
     incarnation: int = 0  # the one that the last run asked
     answered_incarnation: int = 0  # the newest one that answered
