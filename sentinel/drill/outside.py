@@ -43,7 +43,8 @@ _WAYS: Final = (
     ("unshare", "--user", "--map-root-user", *_NAMESPACES),
 )
 _ONE_ID_NOTE: Final = (
-    "without root, in a user namespace: haproxy and all other users are root by another name;"
+    "without root, in a user namespace: haproxy and all other users are root by another name, with"
+    " your own supplementary groups;"
     " a vrrp_script's program and the folders above it are root's; what you may not read, nobody"
     " can; and no program is put before others (vrrp_priority, nice)"
 )

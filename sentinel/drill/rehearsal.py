@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from sentinel.drill import groups
 from sentinel.drill.catalogue import chosen
 from sentinel.drill.faults import HEALED, Fault, Situation
 from sentinel.drill.node import LackingError, WorldError
@@ -175,6 +176,8 @@ def main() -> None:
     )
     plan = make_plan(files)
     seal()
+    if groups.are_denied():
+        groups.pretend()
     try:
         asyncio.run(rehearse_all(plan, chosen(args.fault)))
     except* WorldError as group:
