@@ -5,9 +5,8 @@
 ``servers`` and ``plan`` read the user's own files and say what a world must hold; ``node``, with
 its ``root`` and ``furniture``, and ``world`` build it: two nodes, a switch, web servers
 (``standins``) and a ``client``; ``users`` and ``groups`` are what differs without root; ``witness``
-takes in what is seen. ``faults`` is what a fault is,
-``catalogue`` lists them, ``deeds`` (to programs) and ``surroundings`` (to the rest) make them
-happen; ``rehearsal`` tries one after the other, each in a new world. ``records`` is what was found;
-``page``, ``timeline`` and ``style`` draw it. Everything ends with the worlds' first process, which
-ends with the command.
+takes in what is seen. ``faults`` is what a fault is, ``catalogue`` lists them, ``deeds`` (to
+programs) and ``surroundings`` (to the rest) make them happen; ``rehearsal`` tries one after the
+other, each in a new world. ``records`` is what was found; ``page``, ``timeline`` and ``style`` draw
+it. Everything ends with the worlds' first process, which ends with the command.
 """
