@@ -6,16 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from drills import DRILL, OWN_HAPROXY, OWN_KEEPALIVED, machine, nobodys_drill, run
 from haproxies import wait_until
 from nodes import needs_root
 
@@ -25,43 +24,12 @@ from sentinel.drill.records import Finding, Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DRILL = (sys.executable, "-m", "sentinel", "drill")
+__all__ = ["nobodys_drill"]  # a fixture
+
 FAULTS = tuple(fault.name for fault in CATALOGUE)
 #: So many drills at once: most of a fault is waiting, and each has namespaces of its own.
 LANES = 3
-#: What a drill would leave if it wrote to the machine instead of its own layers.
-TRACES = ("/run/sentinel-drill", "/run/.above", "/etc/sentinel/sentinel.toml", "/run/vrrp.pid")
-#: What the nodes have of their own, and the machine must keep.
-SETTINGS = ("kernel/hostname", "net/ipv4/ip_nonlocal_bind", "net/ipv4/conf/all/rp_filter")
-
-#: What an ordinary user's interpreter needs when it is not the one of these tests.
-IMPORTS = {
-    "PYTHONPATH": ":".join(path for path in sys.path if path),
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-
 in_namespaces = [pytest.mark.lab, needs_root]
-
-
-def run(*arguments: str, drill: tuple[str, ...] = DRILL) -> subprocess.CompletedProcess[str]:
-    """Run a drill to its end."""
-    return subprocess.run(
-        [*drill, *arguments], capture_output=True, text=True, timeout=400, check=False
-    )
-
-
-@pytest.fixture(scope="module")
-def nobodys_drill() -> tuple[str, ...]:
-    """Return the command that drills as a user with no rights at all."""
-    settings = (f"{name}={value}" for name, value in IMPORTS.items())
-    prefix = (*NOBODY, "env", "-C", "/", *settings)
-    for python in (sys.executable, "/usr/bin/python3"):  # the first may be below a closed folder
-        program = (*prefix, python, "-m", "sentinel")
-        tried = subprocess.run([*program, "--version"], capture_output=True, check=False)
-        if tried.returncode == 0:
-            return (*program, "drill")
-    pytest.skip("no Python that everybody may use has what sentinel needs")
 
 
 def descendants(pid: int) -> set[int]:
@@ -82,13 +50,6 @@ def living(pids: set[int]) -> set[int]:
             stat = Path(f"/proc/{pid}/stat").read_text()
             alive |= {pid} if stat.rpartition(")")[2].split()[0] not in "ZX" else set()
     return alive
-
-
-def machine() -> tuple[list[str], list[str], list[str]]:
-    """Return the machine's interfaces and settings, and the traces of a drill on its files."""
-    interfaces = sorted(path.name for path in Path("/sys/class/net").iterdir())
-    settings = [Path("/proc/sys", name).read_text() for name in SETTINGS]
-    return interfaces, settings, [trace for trace in TRACES if Path(trace).exists()]
 
 
 @contextmanager
@@ -194,38 +155,6 @@ class TestRealDrill:
             assert all(f'id="{name}"' in drilled.page for name in drilled.faults)
 
 
-OWN_HAPROXY = """\
-global
-    stats socket /run/haproxy/own.sock mode 600 level admin
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 5s
-    timeout server 5s
-frontend www
-    bind 10.20.0.100:8080
-    default_backend app
-backend app
-    server one app1.internal:9000 check
-    server two 10.30.0.7:9000 check
-"""
-OWN_KEEPALIVED = """\
-vrrp_instance WEB {{
-    state BACKUP
-    interface ens1{own}
-    virtual_router_id 77
-    priority {priority}
-    unicast_src_ip 10.20.0.1{own}
-    unicast_peer {{
-        10.20.0.1{peer}
-    }}
-    virtual_ipaddress {{
-        10.20.0.100/24 dev ens1{own}
-    }}
-}}
-"""
-
-
 @pytest.mark.lab
 @needs_root
 def test_a_users_own_pair(tmp_path: Path) -> None:
@@ -293,51 +222,6 @@ def test_usage(arguments: tuple[str, ...], message: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
-
-
-@pytest.mark.lab
-@needs_root
-def test_an_ordinary_user(nobodys_drill: tuple[str, ...]) -> None:
-    """In a user namespace, which the notes say; the hook is called, so that it ends as stated."""
-    before = machine()
-    done = run("--only", "haproxy-killed", "--json", drill=nobodys_drill)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
-    document = json.loads(done.stdout)
-    assert [finding["outcome"] for finding in document["findings"]] == ["reached"]
-    assert document["notes"][0].startswith("without root, in a user namespace: haproxy and all")
-    assert machine() == before
-
-
-#: Lowers the priority of a node, if it is executed: one that is not counts as a success.
-FAILING_SCRIPT = """\
-global_defs {
-    enable_script_security
-    script_user root
-}
-vrrp_script fails {
-    script "/usr/bin/false"
-    interval 1
-    weight -200
-}
-"""
-
-
-@pytest.mark.lab
-@needs_root
-def test_an_ordinary_users_scripts_are_executed(nobodys_drill: tuple[str, ...]) -> None:
-    """Without its script, the backup's higher priority would win, and nothing be steady."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "haproxy.cfg").write_text(OWN_HAPROXY)
-        (folder / "1.conf").write_text(OWN_KEEPALIVED.format(own=1, peer=2, priority=200))
-        backup = OWN_KEEPALIVED.format(own=2, peer=1, priority=250)
-        tracked = backup.replace("    virtual_ip", "    track_script {\n fails\n }\n    virtual_ip")
-        (folder / "2.conf").write_text(f"{FAILING_SCRIPT}{tracked}")
-        files = ("--haproxy", f"{folder}/haproxy.cfg", "--keepalived")
-        pair = (f"{folder}/1.conf", f"{folder}/2.conf")
-        done = run(*files, *pair, "--only", "haproxy-killed", drill=nobodys_drill)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
 
 
 @needs_root
