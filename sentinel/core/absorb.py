@@ -219,7 +219,8 @@ def _hook(policy: Policy, state: State, age_s: float | None, now_s: float) -> Ab
     that never called is missed only while keepalived is known to run: it may not be there at all.
     """
     waited_s = now_s - (now_s if state.started_s is None else state.started_s)
-    silent_s = age_s if age_s is not None else waited_s if runs(state.keepalived) else 0.0
+    lives = runs(state.keepalived) or (state.vrrp is not None and bool(state.vrrp.pids))
+    silent_s = age_s if age_s is not None else waited_s if lives else 0.0
     silent = 0 < policy.call_within_s < silent_s and not state.memory.keepalived_stopped
     if silent == state.hook_silent:
         return state, ()
