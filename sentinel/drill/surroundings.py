@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ _BLOCK_BYTES: Final = 1 << 20
 _CLOCK: Final = f"{COMMANDS}/clock"
 _MULTICAST: Final = ("type", "bridge_slave", "mcast_flood")
 _STEP_DWELL_S: Final = 3.0
+#: As a number: a small system has no /etc/protocols.
+_TCP: Final = socket.IPPROTO_TCP
 
 
 async def slow_down(world: World) -> None:
@@ -43,7 +46,7 @@ async def hide_servers(world: World) -> None:
     """Make all servers unreachable from the master, even those that live on it."""
     first = ["ip rule add pref 10 lookup local", "ip rule del pref 0"]
     rules = [
-        f"ip rule add pref 5 iif lo to {place.host} ipproto tcp dport {place.port} unreachable"
+        f"ip rule add pref 5 iif lo to {place.host} ipproto {_TCP} dport {place.port} unreachable"
         for place in _places(world)
     ]
     await world.master.run("sh", "-ec", "\n".join([*first, *rules]))

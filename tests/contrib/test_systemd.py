@@ -151,7 +151,9 @@ def test_haproxy_checks_its_configuration_with_these_capabilities(tmp_path: Path
 @needs_root
 def test_tmpfiles_makes_what_is_missing_and_spares_what_is_there(node: Node) -> None:
     """A track file that says 1 and the hook's sign outlive an upgrade of the package."""
-    create = ("systemd-tmpfiles", "--create", "--prefix=/run/sentinel", str(TMPFILES))
+    snippet = node.path("/run/sentinel.tmpfiles.conf")
+    snippet.write_text(TMPFILES.read_text())  # the node's /opt hides a project that lies there
+    create = ("systemd-tmpfiles", "--create", "--prefix=/run/sentinel", f"/run/{snippet.name}")
     folder, track = node.path("/run/sentinel"), node.path("/run/sentinel/track")
     sign = node.path("/run/sentinel/hook-called")
     folder.rmdir()

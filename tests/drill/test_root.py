@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from nodes import needs_root
@@ -29,6 +31,13 @@ def plan() -> Plan:
             hook=None,
         )
     )
+
+
+@pytest.fixture
+def site_path() -> Iterator[Path]:
+    """Give a folder without the company of all other tests': each of them would be bound."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def test_own_are_all_that_is_named_and_what_leads_there(plan: Plan, tmp_path: Path) -> None:
@@ -58,21 +67,21 @@ def test_own_are_the_places_themselves(plan: Plan, tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("user", [(), ("--user", "--map-root-user")])
 def test_layers_lie_over_folders_with_mounts_in_them(
-    plan: Plan, tmp_path: Path, user: tuple[str, ...]
+    plan: Plan, site_path: Path, user: tuple[str, ...]
 ) -> None:
     """What is mounted stays to be seen, what is written stays inside, a script is the node's."""
     for name in ("site/within", "site/own", "site/mounted"):
-        (tmp_path / name).mkdir(parents=True)
-    script = tmp_path / "site" / "check.sh"
+        (site_path / name).mkdir(parents=True)
+    script = site_path / "site" / "check.sh"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    own = root.own(replace(plan, folders=(f"{tmp_path}/site/own",), scripts=(str(script),)))
+    own = root.own(replace(plan, folders=(f"{site_path}/site/own",), scripts=(str(script),)))
     look = (
-        f"cd {tmp_path}/site && cat mounted/file && echo new >own/new && echo new >within/new"
+        f"cd {site_path}/site && cat mounted/file && echo new >own/new && echo new >within/new"
         " && stat -c '%U %a %n' / check.sh own && ls -d /old /run/* 2>/dev/null; exit 0"
     )
     setup = root.SETUP.replace("sleep infinity &\nwait", look)
-    mounts = f"mount -t tmpfs x {tmp_path}/site/mounted; echo seen >{tmp_path}/site/mounted/file"
+    mounts = f"mount -t tmpfs x {site_path}/site/mounted; echo seen >{site_path}/site/mounted/file"
     command = ("unshare", *user, *NAMESPACES, "sh", "-ec", setup, "sh", *own)
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", f'{mounts}; exec "$@"', "sh", *command],
@@ -88,4 +97,4 @@ def test_layers_lie_over_folders_with_mounts_in_them(
         "root 755 check.sh",
         "root 755 own",
     ], done.stderr
-    assert not list(tmp_path.glob("site/*/new"))
+    assert not list(site_path.glob("site/*/new"))
