@@ -10,6 +10,7 @@ other evidence leads to HAProxy.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from contextlib import ExitStack
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 #: A search through all processes costs 5 to 30 ms, so it is made at most this often.
 SEARCH_S: Final = 2.0
+#: In a reload the old worker is told to finish before the new one is forked (main in haproxy.c),
+#: and an idle one is gone at once. A worker that crashes takes its master with it in milliseconds,
+#: unless no-exit-on-failure is set: only then is a death believed this much later.
+RELOAD_S: Final = 0.3
+RELOAD_AGAIN_S: Final = 0.02
 _STUCK: Final = {"T": "stopped (T)", "t": "traced (t)", "D": "in uninterruptible sleep (D)"}
 
 
@@ -73,7 +79,7 @@ class ProcessCheck:
         view: ProcessView | None = None
         try:
             view, verdict, code, detail = self._look()
-            self.instance = view.instance
+            self.instance = view.instance if view else self.instance
         except OSError as error:  # not allowed to see, or no descriptors left: nothing is known
             verdict, code, detail = Verdict.UNKNOWN, Code.UNK, f"cannot look: {error}"
         return Observation(
@@ -95,7 +101,7 @@ class ProcessCheck:
 
     # --- judging --------------------------------------------------------------------------------
 
-    def _look(self) -> tuple[ProcessView, Verdict, Code, str]:
+    def _look(self) -> tuple[ProcessView | None, Verdict, Code, str]:
         main = self._follow_main()
         if main is None or self._workers is None:
             detail = self._lost or f"no process runs {' '.join(self._settings.config)}"
@@ -120,8 +126,19 @@ class ProcessCheck:
             for watch, state in (main, *former, *members)
             if state in _STUCK
         }
+        if self._reloads(self._workers, instance, stuck):
+            asyncio.get_running_loop().call_later(RELOAD_AGAIN_S, self._on_change)
+            words = f"{self._workers.lost}, and its master may be about to start another"
+            return None, Verdict.UNKNOWN, Code.UNK, words
         view = ProcessView(instance=instance, stuck=tuple(stuck))
         return view, *_judge(instance, stuck, self._workers.lost)
+
+    @staticmethod
+    def _reloads(workers: Workers, instance: Instance, stuck: Mapping[Proc, str]) -> bool:
+        """Tell whether a living master has lost its worker so lately that it may be reloading."""
+        if instance.master is None or instance.worker is not None or instance.master in stuck:
+            return False
+        return bool(workers.lost) and time.monotonic() - workers.lost_s < RELOAD_S
 
     def _bury_former(self, alive: list[Seen]) -> None:
         if len(alive) < len(self._former):

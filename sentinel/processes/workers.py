@@ -46,6 +46,7 @@ class Workers:
         self._arguments_read = False
         self.current: Watch | None = None
         self.lost = ""  # how the last current worker was lost, while there is no other
+        self.lost_s = 0.0  # and when, of time.monotonic()
         self._identity = identity
         self._on_death = on_death
         self._members: list[Watch] = []
@@ -95,6 +96,7 @@ class Workers:
         self._unsettled = self._unsettled or died
         if self.current is not None and self.current not in alive:
             self.lost = f"worker {self.current.proc.pid} died"
+            self.lost_s = time.monotonic()
             self.current = None
         return seen, died
 
