@@ -8,6 +8,7 @@ host can be hit.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -160,5 +161,17 @@ def _remove_network(name: str) -> None:
 
 
 def _remove_folder(name: str) -> None:
-    if (RUN / name).exists():
-        shutil.rmtree(RUN / name)
+    """Remove it; while mounts come and go on a busy machine one may have been overlooked."""
+
+    def removed() -> bool:
+        _remove_mounts(name)
+        try:
+            shutil.rmtree(RUN / name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        return not (RUN / name).exists()
+
+    wait_until(removed, f"{RUN / name} is removed", _GONE_TIMEOUT_S)
