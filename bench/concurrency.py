@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from pair import PATH, UNSHARE
-from report import Report, Target, arguments, conclude
+from report import Report, Target, arguments, conclude, need_root
 
 from sentinel import runtimeapi
 from sentinel.drill import outside
@@ -276,8 +276,7 @@ def main() -> int:
     if options.inside:
         asyncio.run(inside(options.pair, options.visitors))
         return 0
-    if os.geteuid() != 0:
-        sys.exit("bench/concurrency.py: namespaces of a node's kind are root's to make")
+    need_root()
     done = subprocess.run(
         [
             *("setpriv", "--pdeathsig", "KILL", *UNSHARE, sys.executable, __file__, "--inside"),

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import sys
 import time
@@ -24,7 +23,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
-from report import Report, Target, arguments, conclude, spread
+from report import Report, Target, arguments, conclude, need_root, spread
 
 from sentinel.drill.catalogue import CATALOGUE
 from sentinel.drill.records import Finding, Outcome
@@ -189,8 +188,7 @@ def options_of() -> argparse.Namespace:
 def main() -> int:
     """Drill, print, judge."""
     options = options_of()
-    if os.geteuid() != 0:
-        sys.exit("bench/matrix.py: namespaces of a node's kind are root's to make")
+    need_root()
     begun_s = time.monotonic()
     findings = asyncio.run(hold_all(bouts(options), options.lanes))
     minutes = (time.monotonic() - begun_s) / 60

@@ -31,7 +31,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
 from contestants import PAIRS, Contestant, contestants
-from report import arguments, conclude
+from report import arguments, conclude, need_root
 from standings import Samples, conclusion
 from trial import FAULTS, Fault, Trial
 
@@ -222,8 +222,7 @@ def options_of() -> argparse.Namespace:
 def main() -> int:
     """Try, print, judge."""
     options = options_of()
-    if os.geteuid() != 0:
-        sys.exit("bench/pair.py: namespaces of a node's kind are root's to make")
+    need_root()
     begun_s = time.monotonic()
     samples = asyncio.run(hold_all(bouts(options), options.lanes))
     minutes = (time.monotonic() - begun_s) / 60

@@ -99,6 +99,12 @@ def arguments(docstring: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def need_root() -> None:
+    """End the bench when namespaces of a node's kind cannot be made."""
+    if os.geteuid() != 0:
+        sys.exit(f"bench/{Path(sys.argv[0]).name}: namespaces of a node's kind are root's to make")
+
+
 def conclude(report: Report, file: Path | None) -> int:
     """Print the report and keep it; return the exit status, 1 when a target was missed."""
     print(report)

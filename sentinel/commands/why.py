@@ -134,8 +134,8 @@ def _why(move: str, story: Sequence[Event]) -> str:
     for event in reversed(story):
         fields = event["fields"]
         if event["event"] == "verdict.changed" and (fields["to"] == "serving") == wanted:
-            word = "serves" if wanted else fields["to"].replace("yielding", "yields")
-            return f"this node {word.replace('serving', 'serves')}: {fields['reason']}"
+            does = fields["to"].replace("yielding", "yields").replace("serving", "serves")
+            return f"this node {does}: {fields['reason']}"
         if event["event"] in _ENDS and not wanted:
             return f"{event['event']}: {told(event)}"
     return _FOLLOWED[move]

@@ -86,7 +86,7 @@ def _restore(policy: Policy, state: State, view: VrrpView, now_s: float) -> Turn
     vips = tuple(
         vip
         for seen in view.instances
-        if seen.instance.name in state.claimed or now_s >= dead_s + down_timer_s(seen.instance)
+        if seen.instance.name in state.claimed or now_s >= dead_s + _down_timer_s(seen.instance)
         for vip in seen.present
     )
     known = ours or state.keepalived_lived
@@ -130,7 +130,7 @@ def _start(policy: Policy, state: State, now_s: float) -> Turn:
     return state, actions
 
 
-def down_timer_s(instance: VrrpInstance) -> float:
+def _down_timer_s(instance: VrrpInstance) -> float:
     """Return Active_Down_Interval for a peer of about our own priority."""
     return DOWN_ADVERTS * instance.advert_int_s + skew_s(instance)
 
