@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sentinel.core import Policy, State
-from sentinel.core.standing import standing
 from sentinel.model import PeerView, Scope
 from sentinel.snapshot import overall
 
@@ -38,7 +37,7 @@ def document(policy: Policy, state: State, *, node: str, now_s: float, time: str
 
     The sums are of all pools, also where not every pool fits.
     """
-    verdict = standing(policy, state, now_s)
+    verdict = state.standing
     instances = state.vrrp.instances if state.vrrp is not None else ()
     return json.dumps(
         {

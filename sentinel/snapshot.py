@@ -16,7 +16,7 @@ from typing import Any, Final
 from sentinel.actions import Report
 from sentinel.core import CheckState, Intent, Phase, Policy, State
 from sentinel.core.evidence import hold_s, restarts_in_window, saturated
-from sentinel.core.standing import failing, standing, why_not_lowered
+from sentinel.core.standing import failing, why_not_lowered
 from sentinel.model import ConfigurationView, PoolView, Proc
 from sentinel.vrrp import InstanceView
 
@@ -51,7 +51,7 @@ class Surroundings:
 
 def overall(policy: Policy, state: State, now_s: float) -> Overall:
     """Sum a node up in one word."""
-    if standing(policy, state, now_s) is None:
+    if state.standing is None:
         return Overall.UNKNOWN
     if state.phase is not Phase.UP:
         return Overall.FAILED
@@ -77,7 +77,7 @@ def snapshot(
     now_s: float,
 ) -> dict[str, Any]:
     """Return the whole document, ready for ``json.dumps``."""
-    verdict = standing(policy, state, now_s)
+    verdict = state.standing
     return {
         "schema_version": SCHEMA_VERSION,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sentinel.actions import Report
 from sentinel.core import CheckPolicy, CheckState, Health, Memory, Phase, Policy, State
+from sentinel.core.standing import tell
 from sentinel.model import (
     Code,
     ConfigurationView,
@@ -139,4 +140,9 @@ def document(
     state: State = HEALTHY, around: Surroundings = AROUND, policy: Policy = POLICY
 ) -> dict[str, Any]:
     """Return the status document of *state*."""
-    return snapshot(policy, state, HISTORY, around, NOW_S)
+    return snapshot(policy, stepped(state, policy), HISTORY, around, NOW_S)
+
+
+def stepped(state: State = HEALTHY, policy: Policy = POLICY) -> State:
+    """Return *state* as a step leaves it behind: with what keepalived is told."""
+    return tell(policy, state, NOW_S)[0]

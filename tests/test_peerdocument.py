@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from documents import HEALTHY, NOW_S, POLICY
+from documents import HEALTHY, NOW_S, POLICY, stepped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ TIME = "2026-01-02T03:04:05.678+00:00"
 
 def told(state: State = HEALTHY, node: str = "lb2") -> str:
     """Return what *node* says when this is its state."""
-    return document(POLICY, state, node=node, now_s=NOW_S, time=TIME)
+    return document(POLICY, stepped(state), node=node, now_s=NOW_S, time=TIME)
 
 
 def changed(**keys: Any) -> str:

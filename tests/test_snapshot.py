@@ -20,6 +20,7 @@ from documents import (
     checked,
     document,
     down,
+    stepped,
 )
 
 from sentinel.actions import LookAtHaproxy, RemoveVips, RestartHaproxy, StopKeepalived
@@ -56,7 +57,7 @@ from sentinel.vrrp import VrrpView
 )
 def test_one_word_sums_a_node_up(changes: dict[str, Any], word: Overall) -> None:
     """Healthy only when nothing at all is wrong; unknown before it is wrong."""
-    assert overall(POLICY, replace(HEALTHY, **changes), NOW_S) is word
+    assert overall(POLICY, stepped(replace(HEALTHY, **changes)), NOW_S) is word
     assert document(replace(HEALTHY, **changes))["overall"] == word.value
 
 
