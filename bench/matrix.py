@@ -23,6 +23,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
+from lanes import in_lanes
 from report import Report, Target, arguments, conclude, need_root, spread
 
 from sentinel.drill.catalogue import CATALOGUE
@@ -82,37 +83,28 @@ def bouts(options: argparse.Namespace) -> list[Bout]:
     return found
 
 
-async def hold_all(waiting: list[Bout], lanes: int) -> Findings:
+async def hold_all(trials: list[Bout], lanes: int) -> Findings:
     """Hold all trials, *lanes* at once, and tell of each."""
     findings: Findings = defaultdict(list)
-    total = len(waiting)
-    waiting.reverse()
 
-    async def lane() -> None:
-        while waiting:
-            bout = waiting.pop()
-            finding = await bout.hold()
-            findings[bout.fault, bout.pair].append(finding)
-            tell(bout, finding, sum(map(len, findings.values())), total)
+    async def hold(bout: Bout) -> str:
+        finding = await bout.hold()
+        findings[bout.fault, bout.pair].append(finding)
+        return told(bout, finding)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(lanes):
-            group.create_task(lane())
+    await in_lanes(trials, lanes, hold)
     return findings
 
 
-def tell(bout: Bout, finding: Finding, number: int, total: int) -> None:
-    """Tell a person how one trial ended, and all of it when it should not have ended so."""
-    print(
-        f"[{number}/{total}] {time.strftime('%H:%M:%S')} {bout.fault} {bout.pair}:"
-        f" {finding.outcome}, outage {finding.outage_ms:.0f} ms, {finding.failed} failed",
-        file=sys.stderr,
-        flush=True,
+def told(bout: Bout, finding: Finding) -> str:
+    """Return how one trial ended, and all of it when it should not have ended so."""
+    end = (
+        f"{bout.fault} {bout.pair}: {finding.outcome},"
+        f" outage {finding.outage_ms:.0f} ms, {finding.failed} failed"
     )
     if finding.outcome == Outcome.REACHED:
-        return
-    for line in (*finding.reasons, *finding.story()):
-        print(f"    {line}", file=sys.stderr, flush=True)
+        return end
+    return "\n    ".join((end, *finding.reasons, *finding.story()))
 
 
 def row(fault: str, findings: Findings, pairs: list[str]) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
 from contestants import PAIRS, Contestant, contestants
+from lanes import in_lanes
 from report import arguments, conclude, need_root
 from standings import Samples, conclusion
 from trial import FAULTS, Fault, Trial
@@ -173,32 +174,20 @@ async def end(process: Process) -> None:
     await process.wait()
 
 
-async def hold_all(waiting: list[Bout], lanes: int) -> Samples:
+async def hold_all(trials: list[Bout], lanes: int) -> Samples:
     """Hold all trials, *lanes* at once, and return what was seen, by the trials' names."""
     samples: Samples = defaultdict(list)
     referee = Referee()
-    total = len(waiting)
-    waiting.reverse()
 
-    async def lane() -> None:
-        while waiting:
-            bout = waiting.pop()
-            trial = await referee.hold(bout)
-            if trial is None:
-                continue
-            samples[str(bout)].append(trial)
-            number = sum(map(len, samples.values()))
-            end = "ended" if trial.ended else "NOT ENDED"
-            print(
-                f"[{number}/{total}] {time.strftime('%H:%M:%S')} {bout}:"
-                f" outage {trial.outage_ms:.0f} ms, {trial.failed} failed, {end}",
-                file=sys.stderr,
-                flush=True,
-            )
+    async def hold(bout: Bout) -> str:
+        trial = await referee.hold(bout)
+        if trial is None:
+            return f"{bout}: left out"
+        samples[str(bout)].append(trial)
+        end = "ended" if trial.ended else "NOT ENDED"
+        return f"{bout}: outage {trial.outage_ms:.0f} ms, {trial.failed} failed, {end}"
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(lanes):
-            group.create_task(lane())
+    await in_lanes(trials, lanes, hold)
     return samples
 
 
