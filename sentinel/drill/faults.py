@@ -143,9 +143,11 @@ class Fault:
             if any(event.says("sentinel.crashed") for event in world.seen.told(node, begun_s)):
                 yield f"sentinel crashed on the {node}"
         seen = [answer for answer in world.seen.answers if answer.at_s >= begun_s]
-        lost = failed_apart(seen, world.seen.holdings) if self.lossless else 0
-        if lost:
-            yield f"{lost} requests failed that were not under way when the VIP moved"
+        for lost in failed_apart(seen, world.seen.holdings) if self.lossless else ():
+            yield (
+                f"a request failed at {lost.at_s - begun_s:+.3f} s, after {lost.took_ms:.0f} ms,"
+                " that was not under way when the VIP moved"
+            )
         yield from self._misplaced(world, begun_s)
 
     def _unsaid(self, world: World, begun_s: float) -> Iterator[str]:

@@ -177,16 +177,17 @@ def longest_shared_s(holdings: Sequence[Holding], since_s: float, end_s: float) 
     )
 
 
-def failed_apart(answers: Iterable[Answer], holdings: Sequence[Holding]) -> int:
-    """Count the failed requests that were not under way when the VIP came or went.
+def failed_apart(answers: Iterable[Answer], holdings: Sequence[Holding]) -> list[Answer]:
+    """Return the failed requests that were not under way when the VIP came or went.
 
     VRRP hands over an address and no connections: those end with the address.
     """
     moves_s = [holding.at_s for holding in holdings]
-    return sum(
-        not any(
-            answer.at_s - answer.took_ms / 1000 - MOVE_S <= at_s <= answer.at_s for at_s in moves_s
-        )
+    return [
+        answer
         for answer in answers
         if not answer.good
-    )
+        and not any(
+            answer.at_s - answer.took_ms / 1000 - MOVE_S <= at_s <= answer.at_s for at_s in moves_s
+        )
+    ]

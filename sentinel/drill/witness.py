@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from sentinel.drill.records import Answer, Event, Holding, Mark
@@ -13,6 +14,10 @@ CONTENT_S: Final = 0.3
 _ENOUGH: Final = 3  # answers, to say anything
 _RECENT: Final = 100
 _EVENT: Final = 3  # TIME LEVEL NAME
+
+
+#: A line older than this was stamped before the machine's clock was set.
+_AGE_MAX_S: Final = 1.0
 
 
 class Witness:
@@ -34,10 +39,12 @@ class Witness:
         self.answers.append(Answer(at_s=float(at), took_ms=float(took), good=good == "1"))
 
     def hear_address(self, node: str, line: str) -> None:
-        """Take one line of ``ip -o monitor address``."""
-        if f" {self._vip}/" in line:
-            held = not line.startswith("Deleted")
-            self.holdings.append(Holding(at_s=time.monotonic(), node=node, held=held))
+        """Take one line of ``ip -o -ts monitor address``: ``[TIME] Deleted ...``."""
+        stamp, _, words = line.partition(" ")
+        if f" {self._vip}/" in words:
+            held = not words.startswith("Deleted")
+            at_s = time.monotonic() - _age_s(stamp.strip("[]"))
+            self.holdings.append(Holding(at_s=at_s, node=node, held=held))
 
     def hear_loss(self, node: str) -> None:
         """A node is no more, and holds nothing."""
@@ -95,3 +102,9 @@ class Witness:
             holding.node == node and not holding.held and since_s <= holding.at_s < until_s
             for holding in self.holdings
         )
+
+
+def _age_s(stamp: str) -> float:
+    """Return how long ago *stamp* (ISO 8601, local time) was; on a busy machine lines come late."""
+    age_s = time.time() - datetime.fromisoformat(stamp).timestamp()
+    return age_s if 0 <= age_s <= _AGE_MAX_S else 0.0

@@ -141,7 +141,7 @@ class World:
         """Boot a node: cables, web servers, log, HAProxy, sentinel, keepalived."""
         await node.power_on()
         await self._lay_cables(node)
-        monitor = await node.spawn("ip", "-o", "monitor", "address", stdout=PIPE)
+        monitor = await node.spawn("ip", "-o", "-ts", "monitor", "address", stdout=PIPE)
         self._follow(monitor.stdout, lambda line: self.seen.hear_address(node.name, line))
         log = await self.start_in(node, "log")
         self._follow(log.stdout, lambda line: self.seen.hear_keepalived(node.name, line))
