@@ -213,7 +213,9 @@ class Vrrp:
         "/etc/keepalived/keepalived.conf", "keepalived's configuration", absolute_path=True
     )
     config_id: str = setting("", "keepalived's --config-id; empty: the host name, as keepalived")
-    fifo: str = setting("", "keepalived's vrrp_notify_fifo; empty: vrrp.fifo in run_dir")
+    fifo: str = setting(
+        "", "keepalived's vrrp_notify_fifo; empty: vrrp.fifo in run_dir", absolute_path=True
+    )
     fence: bool = setting(
         default=True, doc="remove the VIPs that a dead keepalived has left on this node"
     )
@@ -288,13 +290,19 @@ class Command:
 class Hook:
     """What keepalived reads: ``[hook]``."""
 
-    lease_file: str = setting("/run/sentinel/lease", "the hook's lease", absolute_path=True)
+    lease_file: str = setting("", "the hook's lease; empty: lease in run_dir", absolute_path=True)
     lease_s: float = setting(3.0, "how long a lease is good", minimum=0.5, maximum=60)
-    track_file: str = setting("/run/sentinel/track", "keepalived track_file", absolute_path=True)
-    priority_file: str = setting(
-        "", "keepalived track_file of weight 1; empty: track_file's name with -priority"
+    track_file: str = setting(
+        "", "keepalived's track_file of weight 0; empty: track in run_dir", absolute_path=True
     )
-    sign: str = setting("/run/sentinel/hook-called", "written by the hook", absolute_path=True)
+    priority_file: str = setting(
+        "",
+        "keepalived's track_file of weight 1; empty: track_file's name with -priority",
+        absolute_path=True,
+    )
+    sign: str = setting(
+        "", "written by the hook; empty: hook-called in run_dir", absolute_path=True
+    )
     call_within_s: float = setting(
         10.0,
         "alarm when keepalived has not called for this long; 0: never",
@@ -318,10 +326,12 @@ class Log:
 class Status:
     """The socket ``sentinel status`` asks: ``[status]``."""
 
-    socket: str = setting("/run/sentinel/status.sock", "status socket", absolute_path=True)
+    socket: str = setting("", "status socket; empty: status.sock in run_dir", absolute_path=True)
     group: str = setting("", "group that may read it; empty: root's only")
     control: str = setting(
-        "", "socket that takes root's orders; empty: control.sock beside the status socket"
+        "",
+        "socket that takes root's orders; empty: control.sock beside the status socket",
+        absolute_path=True,
     )
 
 
@@ -331,7 +341,9 @@ class Config:
 
     node: str = setting("", "this node's name; empty: the host name")
     run_dir: str = setting(
-        "/run/sentinel", "lock and memory; outlives the service, not a reboot", absolute_path=True
+        "/run/sentinel",
+        "lock and memory, and whatever is not put elsewhere; outlives the service, not a reboot",
+        absolute_path=True,
     )
     discover: bool = setting(default=True, doc="probe HAProxy's own listeners when no probe is set")
     haproxy: Haproxy = field(default_factory=Haproxy)
@@ -350,9 +362,24 @@ class Config:
     status: Status = field(default_factory=Status)
 
     @property
+    def lease_file(self) -> str:
+        """Where the hook's lease lies."""
+        return self.hook.lease_file or f"{self.run_dir}/lease"
+
+    @property
+    def track_file(self) -> str:
+        """Where the weightless track file lies."""
+        return self.hook.track_file or f"{self.run_dir}/track"
+
+    @property
     def priority_file(self) -> str:
         """Where the weighted track file lies."""
-        return self.hook.priority_file or f"{self.hook.track_file}-priority"
+        return self.hook.priority_file or f"{self.track_file}-priority"
+
+    @property
+    def sign(self) -> str:
+        """Where the hook leaves its sign."""
+        return self.hook.sign or f"{self.run_dir}/hook-called"
 
     @property
     def fifo(self) -> str:
@@ -360,6 +387,11 @@ class Config:
         return self.vrrp.fifo or f"{self.run_dir}/vrrp.fifo"
 
     @property
+    def status_socket(self) -> str:
+        """Where the status is told."""
+        return self.status.socket or f"{self.run_dir}/status.sock"
+
+    @property
     def control_socket(self) -> str:
         """Where orders are taken."""
-        return self.status.control or f"{self.status.socket.rpartition('/')[0]}/control.sock"
+        return self.status.control or f"{self.status_socket.rpartition('/')[0]}/control.sock"

@@ -65,7 +65,7 @@ class _Daemon:
         self._dry_run = dry_run
         self._notifier = Notifier()
         self._log = self._open_log(config)
-        self._status = LocalSocket(Path(config.status.socket), config.status.group)
+        self._status = LocalSocket(Path(config.status_socket), config.status.group)
         self._control = LocalSocket(Path(config.control_socket), "", hears=True)
         self._wiring: Wiring | None = None
         self._next: Config | None = None  # read at SIGHUP, for when the present wiring has ended
@@ -119,7 +119,7 @@ class _Daemon:
             self._log = self._open_log(config)
         if config.status != self._config.status:
             self._status.close()
-            self._status = LocalSocket(Path(config.status.socket), config.status.group)
+            self._status = LocalSocket(Path(config.status_socket), config.status.group)
             self._control.close()
             self._control = LocalSocket(Path(config.control_socket), "", hears=True)
         self._config, self._next = config, None

@@ -78,12 +78,11 @@ class Pair:
     @property
     def advice(self) -> tuple[str, ...]:
         """What people should know of keepalived.conf; nothing where there is none."""
-        hook = self._config.hook
         if not self._config.vrrp.enabled or not self._marks:
             return ()
         return keepalivedcfg.findings(
             self._conf,
-            track_file=hook.track_file,
+            track_file=self._config.track_file,
             weighted_file=self._config.priority_file,
             fifo=self._config.fifo,
         )

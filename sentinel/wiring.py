@@ -83,7 +83,7 @@ class Wiring:
         self._control = lasting.control
         self._dry_run = dry_run
         self._stopped = False
-        self._claim = Claim(config.hook, config.priority_file)
+        self._claim = Claim(config)
         self._memory = memory_file(Path(config.run_dir, "memory.json"))
         self._invocations = invocation_file(Path(config.run_dir, "invocation.json"))
         self._invoked: Invocation | None = None

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,78 @@ def toml(value: Any) -> str:
             return str(value)
 
 
+PLACES = (
+    "hook.lease_file",
+    "hook.track_file",
+    "hook.priority_file",
+    "hook.sign",
+    "vrrp.fifo",
+    "status.socket",
+    "status.control",
+    "haproxy.pidfile",
+    "vrrp.file",
+)
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(PLACES, 2)))
+def test_no_two_files_are_one(tmp_path: Path, one: str, other: str) -> None:
+    """Not under another spelling either: what keepalived reads there would be anything."""
+    load_text(f'{one} = "/run/a/b"\n{other} = "/run/a/c"\n', tmp_path)
+    with pytest.raises(ConfigError, match=r"is \S+ already: give each") as refused:
+        load_text(f'{one} = "/run/a/b"\n{other} = "/run/a/./b"\n', tmp_path)
+    (problem,) = refused.value.problems
+    assert {problem.key, problem.wrong.split()[2]} == {one, other}
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "other"),
+    [
+        ("hook.priority_file", "track", "hook.track_file"),
+        ("hook.sign", "track", "hook.track_file"),
+        ("vrrp.fifo", "lease", "hook.lease_file"),
+        ("status.control", "status.sock", "status.socket"),
+    ],
+)
+def test_a_default_place_is_taken(tmp_path: Path, key: str, path: str, other: str) -> None:
+    """The other file is where it is without being named."""
+    with pytest.raises(ConfigError, match=f"{key}: /run/b/{path} is {other} already"):
+        load_text(f'run_dir = "/run/b"\n{key} = "/run/b/{path}"\n', tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lock", "memory.json", "invocation.json"])
+def test_what_sentinel_keeps_for_itself_is_not_given_away(tmp_path: Path, name: str) -> None:
+    """The lock and the memory have no key, and no other file may be put in their place."""
+    file = tmp_path / "sentinel.toml"
+    file.write_text(f'run_dir = "/run/b"\n[hook]\nsign = "/run/b/{name}"\n')
+    assert problems_of(file) == [
+        f"hook.sign: /run/b/{name} is used in run_dir already: give each a path of its own"
+    ]
+
+
 # --- what is read -----------------------------------------------------------------------------
+
+
+def files_of(config: Config) -> set[str]:
+    """Return every file and socket that a sentinel has."""
+    hooked = {config.lease_file, config.track_file, config.priority_file, config.sign}
+    return {*hooked, config.fifo, config.status_socket, config.control_socket}
+
+
+def test_run_dir_alone_separates_two_sentinels(tmp_path: Path) -> None:
+    """All that was not put elsewhere by name lies in it."""
+    assert files_of(load_text("", tmp_path)) == {
+        f"/run/sentinel/{name}"
+        for names in (
+            "lease track track-priority hook-called vrrp.fifo",
+            "status.sock control.sock",
+        )
+        for name in names.split()
+    }
+    second = load_text('run_dir = "/run/second"\n', tmp_path)
+    assert {path.rpartition("/")[0] for path in files_of(second)} == {"/run/second"}
+    named = load_text('run_dir = "/run/second"\n[hook]\ntrack_file = "/run/b/t"\n', tmp_path)
+    assert (named.track_file, named.priority_file) == ("/run/b/t", "/run/b/t-priority")
+    assert named.lease_file == "/run/second/lease"
 
 
 def test_empty_file_gives_the_defaults() -> None:

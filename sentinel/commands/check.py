@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = configuration("check", args.config)
     now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-    lease = read_lease(config.hook.lease_file, now_cs=round(now_s * 100))
+    lease = read_lease(config.lease_file, now_cs=round(now_s * 100))
     if lease is not None:
         left_s = lease.deadline_cs / 100 - now_s
         print(f"{'OK' if lease.serving else 'FAIL'}: by sentinel's lease, good for {left_s:.1f} s")

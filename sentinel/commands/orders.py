@@ -67,18 +67,18 @@ def hand_over(args: argparse.Namespace, verb: Verb) -> int:
     config = configuration(verb, args.config)
     began_s = time.monotonic()
     try:
-        before = ask(config.status.socket)
+        before = ask(config.status_socket)
         held = vips(before, present=True)
         tell(config.control_socket, orders.write(_order(args, verb)))
         if not held:
             print(f"this node holds no VIP, and takes none {until(args)}")
             return 0
-        gone_s, answer_s = _wait(config.status.socket, before, held, began_s + args.wait)
+        gone_s, answer_s = _wait(config.status_socket, before, held, began_s + args.wait)
     except NoAnswerError as error:
         print(f"sentinel {verb}: {error}", file=sys.stderr)
         return error.exit_code
     if answer_s is None:
-        print(_stuck(config.status.socket, held, gone=gone_s is not None), file=sys.stderr)
+        print(_stuck(config.status_socket, held, gone=gone_s is not None), file=sys.stderr)
         return 1
     took_ms = round((answer_s - began_s) * 1000)
     print(f"{', '.join(held)} is served by another node, {took_ms} ms after the order")

@@ -49,7 +49,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, print, and say it in the exit status as well."""
-    path = args.socket or configuration("status", args.config).status.socket
+    path = args.socket or configuration("status", args.config).status_socket
     while True:
         code = _show(path, as_json=args.json, clear=args.watch is not None and not args.json)
         if args.watch is None:

@@ -77,7 +77,7 @@ def _number(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Ask and tell."""
-    path = args.socket or configuration("why", args.config).status.socket
+    path = args.socket or configuration("why", args.config).status_socket
     try:
         document = ask(path)
     except NoAnswerError as error:

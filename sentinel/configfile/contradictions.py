@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Final
 
 from sentinel.address import read_listen, read_peer_url
@@ -18,6 +19,8 @@ from sentinel.configfile.duration import write_duration
 RESERVED_NAMES: Final = frozenset(
     {"process", "listeners", "runtime", "configuration", "backends", "vrrp", "peer"}
 )
+#: What sentinel keeps in run_dir and cannot be told to keep elsewhere.
+RUN_DIR_NAMES: Final = ("lock", "memory.json", "invocation.json")
 #: systemd refuses a unit's sixth start within 10 s (systemd-system.conf(5), DefaultStartLimit*).
 START_LIMIT_BURST: Final = 5
 START_LIMIT_INTERVAL_S: Final = 10.0
@@ -110,21 +113,33 @@ def _start_limit(restart: Restart) -> Iterator[Contradiction]:
         )
 
 
+def _paths(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield every file that is read or written, with its key; what is seldom set comes first."""
+    for name in RUN_DIR_NAMES:
+        yield "run_dir", f"{config.run_dir}/{name}"
+    for path in config.haproxy.config:
+        yield "haproxy.config", path
+    yield "haproxy.pidfile", config.haproxy.pidfile
+    yield "vrrp.file", config.vrrp.file
+    yield "hook.lease_file", config.lease_file
+    yield "hook.track_file", config.track_file
+    yield "hook.priority_file", config.priority_file
+    yield "hook.sign", config.sign
+    yield "vrrp.fifo", config.fifo
+    yield "status.socket", config.status_socket
+    yield "status.control", config.control_socket
+
+
 def _same_paths(config: Config) -> Iterator[Contradiction]:
-    """Two kinds of content cannot stand in one file."""
-    paths = {
-        "hook.lease_file": config.hook.lease_file,
-        "hook.track_file": config.hook.track_file,
-        "hook.sign": config.hook.sign,
-        "status.socket": config.status.socket,
-    }
+    """Two kinds of content cannot stand in one file, whether it was named or is the default."""
     seen: dict[str, str] = {}
-    for key, path in paths.items():
-        first = seen.setdefault(path, key)
+    for key, path in _paths(config):
+        first = seen.setdefault(normpath(path), key)
         if first != key:
+            used = "used in run_dir" if first == "run_dir" else first
             yield Contradiction(
                 keys=(key, first),
-                wrong=f"{path} is {first} already",
+                wrong=f"{path} is {used} already",
                 cure="give each a path of its own",
             )
 

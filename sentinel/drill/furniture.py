@@ -56,9 +56,9 @@ def files(machine: Machine, plan: Plan) -> Iterator[File]:
     yield File(path=config.haproxy.config[0], text=plan.haproxy_cfg)
     yield File(path=KEEPALIVED_CONF, text=machine.keepalived_conf)
     yield File(path=SENTINEL_TOML, text=plan.sentinel_toml)
-    for path in (config.hook.track_file, config.priority_file):
+    for path in (config.track_file, config.priority_file):
         yield File(path=path, text="0")
-    yield File(path=config.hook.sign, text="")
+    yield File(path=config.sign, text="")
     pidfile = config.haproxy.pidfile
     command = f"{config.haproxy.executable} -W -D -S {MASTER_CLI} -p {pidfile} -n {plan.maxconn}"
     cfg = " ".join(f"-f {path}" for path in config.haproxy.config)

@@ -195,7 +195,7 @@ def _notes(
     for conf in confs:
         yield from findings(
             conf,
-            track_file=config.hook.track_file,
+            track_file=config.track_file,
             weighted_file=config.priority_file,
             fifo=config.fifo,
         )
@@ -215,9 +215,9 @@ def _maxconn(wanted: int) -> int:
 
 def _folders(config: Config, confs: Sequence[KeepalivedConf], cfg: HaproxyCfg) -> Iterator[str]:
     """Yield the folders that packages, tmpfiles or an administrator would have made."""
-    files = [config.haproxy.pidfile, config.hook.lease_file, config.hook.sign]
-    files += [config.hook.track_file, config.priority_file, config.fifo]
-    files += [config.status.socket, config.control_socket, *config.haproxy.config]
+    files = [config.haproxy.pidfile, config.lease_file, config.sign]
+    files += [config.track_file, config.priority_file, config.fifo]
+    files += [config.status_socket, config.control_socket, *config.haproxy.config]
     files += [KEEPALIVED_CONF, SENTINEL_TOML, HOOK, f"{COMMANDS}/haproxy-start"]
     files += [tracked.path for conf in confs for tracked in conf.track_files]
     files += [stats.path for stats in cfg.stats_sockets if stats.path.startswith("/")]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sentinel.config import Hook
+from sentinel.config import Config
 
 #: The hook takes a deadline further ahead for garbage: the longest lease (60 s), rounded up.
 AHEAD_MAX_S: Final = 61
@@ -50,11 +50,10 @@ class Lease:
 class Claim:
     """Writes this node's claim on the VIP, and reads when keepalived's hook last asked for it."""
 
-    def __init__(self, hook: Hook, priority_file: str) -> None:
+    def __init__(self, config: Config) -> None:
         self.error = ""
         self.errors = 0
-        self._hook: Final = hook
-        self._priority_file: Final = priority_file
+        self._config: Final = config
         self._called_s: float | None = None
 
     def write(self, *, serving: bool, lowered: int = 0, now_s: float) -> None:
@@ -62,11 +61,11 @@ class Claim:
 
         *lowered* is what the priority is lowered by.
         """
-        deadline_cs = math.floor((now_s + self._hook.lease_s) * 100)
+        deadline_cs = math.floor((now_s + self._config.hook.lease_s) * 100)
         lease = Lease(serving=serving, deadline_cs=deadline_cs).line.encode()
         tracks = {
-            self._hook.track_file: b"0\n" if serving else b"1\n",
-            self._priority_file: f"{-lowered}\n".encode(),
+            self._config.track_file: b"0\n" if serving else b"1\n",
+            self._config.priority_file: f"{-lowered}\n".encode(),
         }
         failures = []
         for path, content in tracks.items():
@@ -76,9 +75,9 @@ class Claim:
             except OSError as error:
                 failures.append(_in_words(path, error))
         try:
-            _replace(self._hook.lease_file, lease)
+            _replace(self._config.lease_file, lease)
         except OSError as error:
-            failures.append(_in_words(self._hook.lease_file, error))
+            failures.append(_in_words(self._config.lease_file, error))
         self.error = "; ".join(failures)
         self.errors += len(failures)
 
@@ -87,7 +86,7 @@ class Claim:
 
         A sign that cannot be read, or is half written, changes nothing: the last good one counts.
         """
-        called_s = _called_s(self._hook.sign)
+        called_s = _called_s(self._config.sign)
         if called_s is not None and called_s <= now_s + 1:
             self._called_s = called_s
         return None if self._called_s is None else max(0.0, now_s - self._called_s)

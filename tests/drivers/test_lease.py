@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.config import Hook
+from sentinel.config import Config, Hook
 from sentinel.drivers.lease import Claim, Lease, read_lease
 
 HOOK = Path(__file__).parents[2] / "contrib" / "keepalived" / "chk_sentinel.sh"
@@ -32,7 +32,7 @@ def hook(tmp_path: Path) -> Hook:
 
 def claimed(hook: Hook) -> Claim:
     """Return the writer of *hook*'s files, and of a priority file beside them."""
-    return Claim(hook, f"{hook.track_file}-priority")
+    return Claim(Config(hook=hook))
 
 
 @pytest.fixture
@@ -167,14 +167,14 @@ def test_disk_that_takes_no_new_file(state: str) -> None:
 FULL_DISK = """
 import subprocess, sys
 from pathlib import Path
-from sentinel.config import Hook
+from sentinel.config import Config, Hook
 from sentinel.drivers.lease import Claim
 
 def mount(*arguments): subprocess.run(["mount", *arguments], check=True)
 def files(): return [Path(f"/mnt/{name}").read_text().strip() for name in ("lease", "track")]
 
 mount("-t", "tmpfs", "-o", "size=64k", "none", "/mnt")
-claim = Claim(Hook(lease_file="/mnt/lease", track_file="/mnt/track", lease_s=3.0), "/mnt/priority")
+claim = Claim(Config(run_dir="/mnt", hook=Hook(priority_file="/mnt/priority", lease_s=3.0)))
 claim.write(serving=True, now_s=1.0)
 if sys.argv[1] == "full":
     try:
