@@ -25,7 +25,8 @@ from sentinel.drill.records import Finding
 from sentinel.drill.rehearsal import arguments
 from sentinel.drill.users import only_existing
 
-_SHIPPED: Final = Path(__file__).parents[2] / "contrib"
+#: The project's folder contrib; a link in the working tree, and copied into the wheel.
+_SHIPPED: Final = Path(__file__).with_name("shipped").resolve()
 _PROGRAMS: Final = {
     "haproxy": "haproxy",
     "keepalived": "keepalived",
@@ -67,15 +68,10 @@ def choose_files(
             master=master.resolve(),
             backup=backup.resolve(),
             sentinel=sentinel and sentinel.resolve(),
-            hook=hook if hook.exists() else None,
+            hook=hook,
         )
     if haproxy is not None or keepalived is not None:
         raise PlanError("--haproxy and --keepalived belong together: their addresses must agree")
-    if not hook.exists():
-        raise PlanError(
-            "the shipped pair is in the project's folder contrib, which is not installed:"
-            " give --haproxy and --keepalived"
-        )
     return Files(
         haproxy=_SHIPPED / "haproxy" / "haproxy.cfg",
         master=_SHIPPED / "keepalived" / pair / "master.conf",
