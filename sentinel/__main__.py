@@ -6,7 +6,18 @@ import argparse
 import sys
 
 from sentinel import __version__
-from sentinel.commands import check, config, drill, pause, resume, run, status, stepdown, why
+from sentinel.commands import (
+    check,
+    config,
+    drill,
+    metrics,
+    pause,
+    resume,
+    run,
+    status,
+    stepdown,
+    why,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"sentinel {__version__}")
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in (run, check, status, why, pause, stepdown, resume, config, drill):
+    for command in (run, check, status, why, metrics, pause, stepdown, resume, config, drill):
         command.add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.description = (subparser.description or "").replace("``", "")

@@ -70,7 +70,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str], command: tuple[str, ..
         assert "/etc/sentinel/sentinel.toml" in shown
 
 
-@pytest.mark.parametrize("command", ["run", "check", "status", "config", "drill"])
+@pytest.mark.parametrize("command", ["run", "check", "status", "metrics", "config", "drill"])
 def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str], command: str) -> None:
     """With a line each, and where to start."""
     with pytest.raises(SystemExit):
@@ -133,7 +133,9 @@ finally:
 HEAVY = {"asyncio", "h11", "psutil", "pyroute2", "sdnotify", "ssl", "structlog", "subprocess"}
 
 
-@pytest.mark.parametrize("words", [["check"], ["status"], ["config", "schema"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["check"], ["status"], ["metrics"], ["config", "schema"]], ids=" ".join
+)
 def test_a_short_command_stays_short(tmp_path: Path, words: list[str]) -> None:
     """Judged by what it has loaded at its end: whoever calls it often pays for no daemon."""
     config = [] if words[0] == "config" else ["--config", str(tmp_path / "sentinel.toml")]
