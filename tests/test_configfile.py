@@ -13,11 +13,13 @@ from dataclasses import fields, replace
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from privileges import IS_ROOT, as_nobody
 
 from sentinel.commands import CONFIG_DEFAULT
 from sentinel.config import (
@@ -69,12 +71,14 @@ def problems_of(file: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("bad/*.toml")), ids=lambda file: file.stem)
-def test_bad_file_is_refused_with_exactly_its_problems(file: Path) -> None:
+def test_bad_file_is_refused_with_exactly_its_problems(file: Path, tmp_path: Path) -> None:
     """All mistakes are told at once, each with its key and its cure."""
     text = file.read_text(encoding="utf-8", errors="replace")
     expected = re.findall(r"^#! (.*)$", text, re.MULTILINE)
     assert expected
-    assert problems_of(file) == expected
+    own = tmp_path / file.name  # whoever owns the one in the working tree
+    own.write_bytes(file.read_bytes())
+    assert problems_of(own) == expected
 
 
 def test_problem_names_file_key_mistake_and_cure(tmp_path: Path) -> None:
@@ -119,6 +123,48 @@ def test_file_that_everyone_may_write_is_refused(tmp_path: Path) -> None:
     assert problems_of(file) == [
         "everyone may write it, and root runs commands from it: chmod o-w it"
     ]
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root may give files away")
+@pytest.mark.parametrize(
+    ("user", "group", "mode", "problem"),
+    [
+        (0, 0, 0o664, ""),
+        (0, 4, 0o644, ""),
+        (0, 4, 0o664, "group 4 may write it, and root runs commands from it: chmod g-w it"),
+        (1000, 0, 0o644, "user 1000, its owner, may write it, and root runs commands from it:"),
+        (1000, 0, 0o444, "user 1000, its owner, may write it, and root runs commands from it:"),
+    ],
+)
+def test_file_that_somebody_else_may_write_is_refused(
+    tmp_path: Path, user: int, group: int, mode: int, problem: str
+) -> None:
+    """Its owner always may: a mode can be changed."""
+    file = tmp_path / "sentinel.toml"
+    file.touch()
+    os.chown(file, user, group)
+    file.chmod(mode)
+    if problem:
+        (said,) = problems_of(file)
+        assert said.startswith(problem)
+    else:
+        assert load(str(file)) == Config()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can become someone else")
+@pytest.mark.parametrize(("user", "trusted"), [(0, True), (65534, True), (1000, False)])
+def test_an_ordinary_user_trusts_root_and_himself(*, user: int, trusted: bool) -> None:
+    """He asks for the status, or drills, with root's file or with his own."""
+    with TemporaryDirectory() as name:
+        folder, file = Path(name), Path(name, "sentinel.toml")
+        folder.chmod(0o755)
+        file.touch()
+        os.chown(file, user, 0)
+        with as_nobody():
+            if trusted:
+                assert load(str(file)) == Config()
+            else:
+                assert problems_of(file)
 
 
 def test_huge_file_is_refused(tmp_path: Path) -> None:
@@ -268,14 +314,14 @@ def test_run_dir_alone_separates_two_sentinels(tmp_path: Path) -> None:
     assert named.lease_file == "/run/second/lease"
 
 
-def test_empty_file_gives_the_defaults() -> None:
+def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     """A standard node needs no configuration."""
-    assert load(str(CONFIGS / "good" / "empty.toml")) == Config()
+    assert load_text((CONFIGS / "good" / "empty.toml").read_text(), tmp_path) == Config()
 
 
-def test_typical_file_is_read() -> None:
+def test_typical_file_is_read(tmp_path: Path) -> None:
     """Each kind of value lands in its field; what is not set keeps the default of its table."""
-    config = load(str(CONFIGS / "good" / "typical.toml"))
+    config = load_text((CONFIGS / "good" / "typical.toml").read_text(), tmp_path)
     web, tls, mysql = config.probe
     assert config.node == "lb1"
     assert config.haproxy.stats_socket == "unix@/run/haproxy/admin.sock"
@@ -489,5 +535,5 @@ def test_configuration_survives_being_shown(
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("good/*.toml")), ids=lambda file: file.stem)
 def test_good_file_survives_being_shown(file: Path, tmp_path: Path) -> None:
     """Every good file, shown and loaded again, is the same Config."""
-    config = load(str(file))
+    config = load_text(file.read_text(), tmp_path)
     assert load_text(dump(config), tmp_path) == config

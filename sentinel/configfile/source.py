@@ -46,15 +46,30 @@ def _text(report: Report, *, may_be_missing: bool) -> str:
 
 
 def _content(fd: int) -> bytes:
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
         raise RefusedError("it is no plain file", "name a file")
-    if mode & stat.S_IWOTH:
-        raise RefusedError("everyone may write it, and root runs commands from it", "chmod o-w it")
+    _require_trusted(found)
     content = os.read(fd, FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:
         raise RefusedError(f"it is longer than {FILE_BYTES_MAX} bytes", "name the right file")
     return content
+
+
+def _require_trusted(found: os.stat_result) -> None:
+    """Refuse what somebody may write who is neither root nor whoever reads it.
+
+    In a user namespace an owner who has no id there is nobody, and so is refused as well.
+    """
+    who, cure = "", ""
+    if found.st_uid not in {0, os.geteuid()}:
+        who, cure = f"user {found.st_uid}, its owner,", "chown root it"
+    elif found.st_mode & stat.S_IWOTH:
+        who, cure = "everyone", "chmod o-w it"
+    elif found.st_mode & stat.S_IWGRP and found.st_gid not in {0, os.getegid()}:
+        who, cure = f"group {found.st_gid}", "chmod g-w it"
+    if who:
+        raise RefusedError(f"{who} may write it, and root runs commands from it", cure)
 
 
 def _parsed(text: str, report: Report) -> Mapping[str, object]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -98,18 +99,21 @@ class Drill:
         notes = () if only_existing(everybody, id_map) == everybody else (_ONE_ID_NOTE,)
         self.plan: Final = replace(plan, notes=(*notes, *plan.notes))
         self.made: Final = f"{time.strftime('%Y-%m-%d %H:%M')}, {', '.join(self._versions())}"
-        self._process: Final = subprocess.Popen(
-            (
-                *("setpriv", "--pdeathsig", "KILL", *way),
-                *(sys.executable, "-m", "sentinel.drill.rehearsal"),
-                *arguments(files, tuple(fault.name for fault in faults)),
-            ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            start_new_session=True,  # Ctrl-C is ours
-        )
+        with _own_file(plan.sentinel_toml) as sentinel:
+            files = replace(files, sentinel=Path(f"/proc/self/fd/{sentinel}"))
+            self._process: Final = subprocess.Popen(
+                (
+                    *("setpriv", "--pdeathsig", "KILL", *way),
+                    *(sys.executable, "-m", "sentinel.drill.rehearsal"),
+                    *arguments(files, tuple(fault.name for fault in faults)),
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=self._environment,
+                pass_fds=(sentinel,),
+                start_new_session=True,  # Ctrl-C is ours
+            )
 
     def findings(self, begun: Callable[[str], None]) -> Iterator[Finding]:
         """Yield every finding as it comes; *begun* hears the name of each fault before."""
@@ -172,6 +176,23 @@ class Drill:
         except subprocess.TimeoutExpired:
             return None
         return done.stdout if done.returncode == 0 else None
+
+
+@contextmanager
+def _own_file(text: str) -> Iterator[int]:
+    """Give a descriptor of a file in memory that is ours, on both sides of a user namespace.
+
+    The user's own sentinel.toml was found trustworthy out here. In there its owner may have no id,
+    and nobody's file is not obeyed.
+    """
+    descriptor = os.memfd_create("sentinel.toml")
+    try:
+        os.fchmod(descriptor, 0o600)
+        with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+            file.write(text)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _is_shipped(files: Files) -> bool:

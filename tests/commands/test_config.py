@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from sentinel.configfile import load, schema
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
+def copied(name: str, folder: Path) -> str:
+    """Copy a file, so that it is ours, whoever owns the working tree."""
+    return str(shutil.copyfile(CONFIGS / name, folder / "sentinel.toml"))
+
+
 def sentinel(*words: str) -> int:
     """Run the subcommand as the command line does."""
     parser = argparse.ArgumentParser(prog="sentinel")
@@ -22,9 +28,9 @@ def sentinel(*words: str) -> int:
     return int(args.run(args))
 
 
-def test_check_of_a_good_file_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_good_file_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A configuration that can be used is one line and exit status 0."""
-    file = str(CONFIGS / "good" / "typical.toml")
+    file = copied("good/typical.toml", tmp_path)
     assert sentinel("config", "check", file) == 0
     assert capsys.readouterr() == (f"{file}: valid\n", "")
 
@@ -41,9 +47,11 @@ def test_check_of_the_missing_default_file_says_what_applies(
 
 
 @pytest.mark.parametrize("verb", ["check", "show"])
-def test_bad_file_is_explained_on_stderr(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+def test_bad_file_is_explained_on_stderr(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str
+) -> None:
     """All that is wrong goes to stderr, one line a mistake, and the exit status is 1."""
-    file = str(CONFIGS / "bad" / "backoff.toml")
+    file = copied("bad/backoff.toml", tmp_path)
     assert sentinel("config", verb, file) == 1
     wrong = "restart.backoff: 10s is longer than backoff_max, 5s: raise backoff_max, or lower this"
     assert capsys.readouterr() == ("", f"{file}: {wrong}\n")
@@ -53,7 +61,7 @@ def test_show_prints_what_loads_as_the_same(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """The effective configuration can be taken as a file of its own."""
-    file = str(CONFIGS / "good" / "typical.toml")
+    file = copied("good/typical.toml", tmp_path)
     assert sentinel("config", "show", file) == 0
     shown = tmp_path / "shown.toml"
     shown.write_text(capsys.readouterr().out)

@@ -43,7 +43,10 @@ vrrp_script fails {
 @pytest.mark.lab
 @needs_root
 def test_an_ordinary_users_scripts_are_executed(nobodys_drill: tuple[str, ...]) -> None:
-    """Without its script, the backup's higher priority would win, and nothing be steady."""
+    """Without its script, the backup's higher priority would win, and nothing be steady.
+
+    All files are root's, sentinel.toml too, which is nobody's in there and yet obeyed.
+    """
     with TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -52,7 +55,8 @@ def test_an_ordinary_users_scripts_are_executed(nobodys_drill: tuple[str, ...]) 
         backup = OWN_KEEPALIVED.format(own=2, peer=1, priority=250)
         tracked = backup.replace("    virtual_ip", "    track_script {\n fails\n }\n    virtual_ip")
         (folder / "2.conf").write_text(f"{FAILING_SCRIPT}{tracked}")
-        files = ("--haproxy", f"{folder}/haproxy.cfg", "--keepalived")
-        pair = (f"{folder}/1.conf", f"{folder}/2.conf")
+        (folder / "sentinel.toml").write_text('[haproxy]\ncommand_timeout = "19s"\n')
+        files = ("--haproxy", f"{folder}/haproxy.cfg", "--sentinel", f"{folder}/sentinel.toml")
+        pair = ("--keepalived", f"{folder}/1.conf", f"{folder}/2.conf")
         done = run(*files, *pair, "--only", "haproxy-killed", drill=nobodys_drill)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
