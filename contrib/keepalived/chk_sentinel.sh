@@ -83,12 +83,15 @@ haproxy_lives() {
     return 1
 }
 
-# The process is named haproxy and is not a zombie (Z), dead (X, x), stopped (T) or traced (t).
+# The process is named haproxy, or haproxy-2.8, and is not a zombie (Z), dead (X, x), stopped (T) or
+# traced (t). Its state stands behind the last ") ": the name may hold one as well.
 is_haproxy() {
     [ -f "$proc/$1/stat" ] && read -r line <"$proc/$1/stat" || return 1
-    case $line in
-    "$1 (haproxy) "[ZXxTt]" "*) return 1 ;;
-    "$1 (haproxy) "?" "*) ;;
+    state=${line##*") "}
+    case $line in "$1 (haproxy"*") $state") ;; *) return 1 ;; esac
+    case $state in
+    [ZXxTt]" "*) return 1 ;;
+    ?" "*) ;;
     *) return 1 ;;
     esac
 }

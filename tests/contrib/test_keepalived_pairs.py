@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from nodes import HOOK, Node, connect, needs_root, running_node
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAIRS: Final = Path(__file__).parents[2] / "contrib/keepalived"
+PROJECT: Final = Path(__file__).parents[2]
+PAIRS: Final = PROJECT / "contrib/keepalived"
+#: The pair that ran chk_haproxy.sh, as it was published.
+ARTICLES: Final = PROJECT / "tests/data/keepalivedcfg"
 FILES: Final = sorted(PAIRS.glob("*/*.conf"))
 VIP: Final = "192.168.1.99/32"
 
@@ -56,22 +60,33 @@ class Pair:
 @contextmanager
 def running_pair(kind: str, folder: Path) -> Iterator[Pair]:
     """Run the pair *kind* with leases that say OK, until its master holds the VIP."""
+    with (
+        two_nodes() as pair,
+        pair.master.running(*keepalived(kind, "master"), log=folder / "master.log"),
+        pair.backup.running(*keepalived(kind, "backup"), log=folder / "backup.log"),
+    ):
+        pair.wait_for_vip(pair.master, "the master takes the VIP")
+        yield pair
+
+
+def keepalived(kind: str, role: str) -> tuple[str, ...]:
+    """Return the command line of keepalived under a shipped file."""
+    return keepalived_with(str(PAIRS / kind / f"{role}.conf"))
+
+
+def keepalived_with(file: str) -> tuple[str, ...]:
+    """Return the command line of keepalived: in the foreground, VRRP alone, log on its output."""
+    return ("keepalived", "-n", "-l", "-D", "-P", "-f", file)
+
+
+@contextmanager
+def two_nodes() -> Iterator[Pair]:
+    """Give two cabled nodes with leases that say OK, and no keepalived on either."""
     with running_node() as master, running_node() as backup:
         connect(master, backup, "192.168.1.189/24", "192.168.1.222/24")
         for node in (master, backup):
             write_lease(node, "OK")
-        with (
-            master.running(*keepalived(kind, "master"), log=folder / "master.log"),
-            backup.running(*keepalived(kind, "backup"), log=folder / "backup.log"),
-        ):
-            pair = Pair(master=master, backup=backup)
-            pair.wait_for_vip(master, "the master takes the VIP")
-            yield pair
-
-
-def keepalived(kind: str, role: str) -> tuple[str, ...]:
-    """Return the command line of keepalived: in the foreground, VRRP alone, log on its output."""
-    return ("keepalived", "-n", "-l", "-D", "-P", "-f", str(PAIRS / kind / f"{role}.conf"))
+        yield Pair(master=master, backup=backup)
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +160,66 @@ def test_keepalived_holds_a_hook_it_cannot_execute_for_a_yes(tmp_path: Path) -> 
         with node.running(*keepalived("fast", "master"), log=tmp_path / "log"):
             wait_until(lambda: holds_vip(node), "the VIP is taken in spite of the lease")
         assert not node.path("/run/sentinel/hook-called").exists()
+
+
+# --- from one pair to the other, in the order that contrib/README.md gives ------------------------
+
+
+def entered(log: Path) -> list[str]:
+    """Return the states that keepalived has entered, as its log names them."""
+    return re.findall(r"Entering (\w+) STATE", log.read_text())
+
+
+def test_the_classic_pair_replaces_the_old_one_by_reloads(tmp_path: Path) -> None:
+    """The backup first, then the master: each hook is called, and the VIP stays where it is."""
+    with two_nodes() as pair:
+        nodes = {"backup": pair.backup, "master": pair.master}
+        logs = {role: tmp_path / f"{role}.log" for role in nodes}
+        conf = "/run/keepalived.conf"
+        for role, node in nodes.items():
+            old = (ARTICLES / f"article-{role}.conf").read_text()
+            # the old script says yes, and is not here
+            replace(node, conf, old.replace("/usr/local/keepalived/chk_haproxy.sh", "/bin/true"))
+        with (
+            pair.master.running(*keepalived_with(conf), log=logs["master"]),
+            pair.backup.running(*keepalived_with(conf), log=logs["backup"]),
+        ):
+            pair.wait_for_vip(pair.master, "the old master takes the VIP")
+            for role, node in nodes.items():
+                replace(node, conf, (PAIRS / "classic" / f"{role}.conf").read_text())
+                node.run("sh", "-c", "kill -HUP $(cat /run/keepalived.pid)")
+                wait_until(node.path("/run/sentinel/hook-called").exists, "the hook is called")
+            assert entered(logs["master"]) == ["BACKUP", "MASTER"]
+            assert entered(logs["backup"]) == ["BACKUP"]
+            write_lease(pair.master, "FAIL")
+            pair.wait_for_vip(pair.backup, "the new pair moves as it should")
+
+
+def test_two_versions_of_vrrp_do_not_hear_each_other(tmp_path: Path) -> None:
+    """The reason for the order: side by side, both nodes hold the VIP."""
+    with (
+        two_nodes() as pair,
+        pair.master.running(*keepalived("classic", "master"), log=tmp_path / "master.log"),
+        pair.backup.running(*keepalived("fast", "backup"), log=tmp_path / "backup.log"),
+    ):
+        wait_until(
+            lambda: holds_vip(pair.master) and holds_vip(pair.backup), "the VIP is on both nodes"
+        )
+
+
+def test_the_fast_pair_replaces_a_v2_pair(tmp_path: Path) -> None:
+    """Backup stopped, master restarted, backup started: it never is MASTER meanwhile."""
+    with two_nodes() as pair:
+        master_log, backup_log = tmp_path / "master.log", tmp_path / "backup.log"
+        with (
+            pair.master.running(*keepalived("classic", "master"), log=tmp_path / "old.log"),
+            pair.backup.running(*keepalived("classic", "backup"), log=tmp_path / "old-backup.log"),
+        ):
+            pair.wait_for_vip(pair.master, "the old master takes the VIP")
+        with pair.master.running(*keepalived("fast", "master"), log=master_log):
+            pair.wait_for_vip(pair.master, "the new master takes the VIP")
+            with pair.backup.running(*keepalived("fast", "backup"), log=backup_log):
+                wait_until(lambda: entered(backup_log) == ["BACKUP"], "the backup hears the master")
+                write_lease(pair.master, "FAIL")
+                pair.wait_for_vip(pair.backup, "the new pair moves as it should")
+        assert entered(backup_log) == ["BACKUP", "MASTER"]

@@ -6,6 +6,7 @@ The stock rsyslog.conf is used but for imklog, which would take the machine's ow
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import uuid
@@ -21,7 +22,8 @@ from nodes import Node, needs_root, running_node
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CONTRIB: Final = Path(__file__).parents[2] / "contrib"
+PROJECT: Final = Path(__file__).parents[2]
+CONTRIB: Final = PROJECT / "contrib"
 SNIPPETS: Final = (
     CONTRIB / "rsyslog/49-sentinel.conf",
     CONTRIB / "rsyslog/49-sentinel-udp.conf",
@@ -178,3 +180,44 @@ def test_logrotate_rotates_both_and_rsyslogd_follows(tmp_path: Path, haproxys: P
         assert node.path("/var/log/sentinel.json.2.gz").exists(), "delaycompress: the second is"
         assert [line[-6:] for line in logging.lines("haproxy.log")] == ["line 3"]
         assert [line[-6:] for line in logging.lines("haproxy.log.1")] == ["line 2"]
+
+
+#: What the article has in rsyslog.conf.
+ARTICLES: Final = """\
+$ModLoad imudp
+$UDPServerRun 514
+$UDPServerAddress 127.0.0.1
+local3.*                /var/log/haproxy.log
+"""
+
+
+def install_command() -> str:
+    """Return the commands of contrib/README.md that put the rsyslog files in their place."""
+    readme = (CONTRIB / "README.md").read_text()
+    (commands,) = re.findall(
+        r"^install -m 644 contrib/rsyslog/.*?/etc/rsyslog\.d/\n(?=install|\[)",
+        readme,
+        re.DOTALL | re.MULTILINE,
+    )
+    return str(commands)
+
+
+@pytest.mark.parametrize(
+    ("stock", "beside", "listens"),
+    [("", False, True), (ARTICLES, False, False), ("", True, False)],
+    ids=["debian's", "the article's", "an administrator's snippet"],
+)
+def test_udp_is_listened_on_once(
+    tmp_path: Path, stock: str, *, beside: bool, listens: bool
+) -> None:
+    """The README's commands look first, twice as well as once, and rsyslogd has no complaint."""
+    with running_node() as node:
+        debians = Path("/etc/rsyslog.conf").read_text()
+        node.path("/run/rsyslog.conf").write_text(stock + debians)
+        node.run("mount", "--bind", "/run/rsyslog.conf", "/etc/rsyslog.conf")
+        write_folder(node, "/etc/rsyslog.d", [admins_udp(tmp_path)] if beside else [])
+        for _ in range(2):
+            node.run("sh", "-eu", "-c", f"cd {PROJECT}\n{install_command()}")
+        assert node.path("/etc/rsyslog.d/49-sentinel.conf").exists()
+        assert node.path("/etc/rsyslog.d/49-sentinel-udp.conf").exists() is listens
+        node.run("rsyslogd", "-N1")  # exit 1 at any complaint
