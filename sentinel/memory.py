@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from sentinel.core import Intent, Memory
+from sentinel.events import Verb
 from sentinel.processes.invocation import Invocation
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -86,18 +87,33 @@ def invocation_file(path: Path, boot_id: str | None = None) -> BootFile[Invocati
 
 
 def _memory(raw: Mapping[str, Any]) -> Memory:
+    intents = *_older(raw.get("intent")), *(_intent(known) for known in raw.get("intents", ()))
     lists = {key: tuple(value) for key, value in raw.items() if isinstance(value, list)}
-    memory = Memory(**{**raw, **lists, "intent": Intent(**raw.get("intent", {}))})
-    intent = memory.intent
+    known = {key: value for key, value in raw.items() if key != "intent"}
+    memory = Memory(**{**known, **lists, "intents": intents})
     numbers = (
         *(*memory.restarts, memory.attempt, memory.next_attempt_s, memory.failed_since_s or 0),
-        *(*memory.failures, *memory.keepalived_starts, intent.since_s, intent.until_s or 0),
-        intent.until_worker or 0,
+        *(*memory.failures, *memory.keepalived_starts),
     )
-    if not all(isinstance(number, int | float) for number in numbers):
-        raise TypeError("a time in it is not a number")
-    _check_text((*memory.proven, intent.reason, intent.by))
+    _check_times(numbers)
+    _check_text(memory.proven)
     return memory
+
+
+def _intent(raw: Mapping[str, Any]) -> Intent:
+    intent = Intent(**{**raw, "verb": Verb(raw["verb"])})
+    _check_times((intent.since_s, intent.until_s or 0, intent.until_worker or 0))
+    _check_text((intent.reason, intent.by))
+    return intent
+
+
+def _older(raw: Mapping[str, Any] | None) -> tuple[Intent, ...]:
+    """Read the one order that an older file holds: a pause outlives an upgrade of sentinel."""
+    if raw is None or not (raw["paused"] or raw["stepped_down"]):
+        return ()
+    asked = {key: raw[key] for key in ("since_s", "until_s", "until_worker", "reason", "by")}
+    verb = Verb.PAUSE if raw["paused"] else Verb.STEPDOWN
+    return (_intent({**asked, "verb": verb, "drain": bool(raw["paused"] and raw["stepped_down"])}),)
 
 
 def _invocation(raw: Mapping[str, Any]) -> Invocation:
@@ -111,6 +127,11 @@ def _invocation(raw: Mapping[str, Any]) -> Invocation:
     words = (word for pair in invocation.env for word in pair)
     _check_text((invocation.executable, *invocation.argv, *words, invocation.cwd))
     return invocation
+
+
+def _check_times(numbers: tuple[object, ...]) -> None:
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("a time in it is not a number")
 
 
 def _check_text(words: tuple[object, ...]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from sentinel.actions import Report
 from sentinel.core import CheckState, Intent, Phase, Policy, State
 from sentinel.core.evidence import hold_s, restarts_in_window, saturated
+from sentinel.core.intent import lasting
 from sentinel.core.standing import failing, why_not_lowered
 from sentinel.model import ConfigurationView, PoolView, Proc
 from sentinel.vrrp import InstanceView
@@ -63,7 +64,7 @@ def overall(policy: Policy, state: State, now_s: float) -> Overall:
         saturated(state, now_s),
         state.hook_silent,
         state.memory.keepalived_stopped,
-        state.memory.intent.paused or state.memory.intent.stepped_down,
+        bool(state.memory.intents),
         bool(failing(policy, state, now_s)),
     )
     return Overall.DEGRADED if any(troubled) else Overall.HEALTHY
@@ -95,7 +96,8 @@ def snapshot(
         "serving_reason": "" if verdict is None else verdict.reason,
         "lowered": 0 if verdict is None else verdict.lowered,
         "hand_over_by_fault": why_not_lowered(policy, state),
-        "intent": _intent(state.memory.intent, now_s),
+        "intent": _intent(state.memory.intents, now_s),
+        "orders": [_order(intent, now_s) for intent in state.memory.intents],
         "haproxy": _haproxy(state, now_s),
         "restarts": _restarts(policy, state, now_s),
         "checks": [
@@ -195,11 +197,23 @@ def _keepalived(state: State, around: Surroundings) -> dict[str, Any]:
     }
 
 
-def _intent(intent: Intent, now_s: float) -> dict[str, Any]:
+def _intent(intents: tuple[Intent, ...], now_s: float) -> dict[str, Any]:
+    """Sum up what is asked of this node; all but the first two is of the order that ends last."""
+    return {
+        **_order(lasting(intents), now_s),
+        "paused": any(intent.pauses for intent in intents),
+        "stepped_down": any(intent.steps_down for intent in intents),
+    }
+
+
+def _order(intent: Intent | None, now_s: float) -> dict[str, Any]:
+    """Return one order, or the lack of any."""
+    if intent is None:
+        return {"ends_in_ms": None, "until_start": False, "reason": "", "by": ""}
     until_s = intent.until_s
     return {
-        "paused": intent.paused,
-        "stepped_down": intent.stepped_down,
+        "paused": intent.pauses,
+        "stepped_down": intent.steps_down,
         "ends_in_ms": None if until_s is None else _ms(max(0.0, until_s - now_s)),
         "until_start": intent.until_worker is not None,
         "reason": intent.reason,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.core import Memory
+from sentinel.core import Intent, Memory
+from sentinel.events import Verb
 from sentinel.memory import invocation_file, memory_file
 from sentinel.processes.invocation import Invocation
 
@@ -20,6 +21,10 @@ FULL = Memory(
     failed_since_s=4.0,
     keepalived_stopped=True,
     proven=("runtime", "web"),
+    intents=(
+        Intent(verb=Verb.PAUSE, drain=True, since_s=3.0, reason="disks", by="eve"),
+        Intent(verb=Verb.STEPDOWN, until_s=60.0, until_worker=77),
+    ),
 )
 
 INVOCATION = Invocation(
@@ -38,6 +43,19 @@ MEMORIES = st.builds(
     failed_since_s=st.none() | _TIMES,
     keepalived_stopped=st.booleans(),
     proven=st.lists(st.text(max_size=8), max_size=3).map(tuple),
+    intents=st.lists(
+        st.builds(
+            Intent,
+            verb=st.sampled_from([Verb.PAUSE, Verb.STEPDOWN]),
+            drain=st.booleans(),
+            since_s=_TIMES,
+            until_s=st.none() | _TIMES,
+            until_worker=st.none() | st.integers(0, 2**60),
+            reason=st.text(max_size=8),
+            by=st.text(max_size=8),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 
 
@@ -72,6 +90,11 @@ def test_a_reboot_ends_the_memory(tmp_path: Path) -> None:
         '{"boot_id": "here", "unknown_key": 1}',
         '{"boot_id": "here", "restarts": ["x"]}',
         '{"boot_id": "here", "proven": [1]}',
+        '{"boot_id": "here", "intents": [{"verb": "dance"}]}',
+        '{"boot_id": "here", "intents": [{"verb": "pause", "until_s": "soon"}]}',
+        '{"boot_id": "here", "intents": [{"verb": "pause", "by": 1}]}',
+        '{"boot_id": "here", "intents": ["pause"]}',
+        '{"boot_id": "here", "intent": {"paused": true}}',
         "\udcff",
     ],
 )
@@ -82,6 +105,37 @@ def test_a_broken_file_is_reported_and_forgotten(tmp_path: Path, content: str) -
     kept = memory_file(path, boot_id="here")
     assert kept.load() is None
     assert str(path) in kept.error
+
+
+@pytest.mark.parametrize(
+    ("paused", "stepped_down", "intents"),
+    [
+        (True, False, [(Verb.PAUSE, False)]),
+        (False, True, [(Verb.STEPDOWN, False)]),
+        (True, True, [(Verb.PAUSE, True)]),
+        (False, False, []),
+    ],
+)
+def test_an_older_file_is_read(
+    tmp_path: Path,
+    paused: bool,  # noqa: FBT001  (as the file has it)
+    stepped_down: bool,  # noqa: FBT001
+    intents: list[tuple[Verb, bool]],
+) -> None:
+    """It held one order, in other words: a pause outlives an upgrade of sentinel."""
+    rest = {"since_s": 3.0, "until_s": 60.0, "until_worker": 7, "reason": "disks", "by": "eve"}
+    older = {"paused": paused, "stepped_down": stepped_down, **rest}
+    path = tmp_path / "memory.json"
+    path.write_text(json.dumps({"boot_id": "here", "attempt": 2, "intent": older}))
+    kept = memory_file(path, boot_id="here")
+    memory = kept.load()
+    assert kept.error == ""
+    assert memory is not None
+    assert memory.attempt == 2
+    assert [(intent.verb, intent.drain) for intent in memory.intents] == intents
+    assert all(getattr(memory.intents[0], key) == rest[key] for key in rest if intents)
+    kept.save(memory)
+    assert memory_file(path, boot_id="here").load() == memory
 
 
 def test_a_write_that_fails_is_kept_as_error_and_tried_again(tmp_path: Path) -> None:

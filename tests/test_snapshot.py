@@ -25,6 +25,7 @@ from documents import (
 
 from sentinel.actions import LookAtHaproxy, RemoveVips, RestartHaproxy, StopKeepalived
 from sentinel.core import Intent, Memory, Phase, State
+from sentinel.events import Verb
 from sentinel.model import ConfigurationView, PeerView, ServiceState, Verdict
 from sentinel.snapshot import SCHEMA_VERSION, Overall, overall, snapshot
 from sentinel.vrrp import VrrpView
@@ -50,9 +51,8 @@ from sentinel.vrrp import VrrpView
         ({"saturated_s": NOW_S - 60}, Overall.HEALTHY),
         ({"hook_silent": True}, Overall.DEGRADED),
         ({"memory": Memory(keepalived_stopped=True)}, Overall.DEGRADED),
-        ({"memory": Memory(intent=Intent(paused=True))}, Overall.DEGRADED),
-        ({"memory": Memory(intent=Intent(stepped_down=True))}, Overall.DEGRADED),
-        ({"memory": Memory(intent=Intent(reason="over"))}, Overall.HEALTHY),
+        ({"memory": Memory(intents=(Intent(verb=Verb.PAUSE),))}, Overall.DEGRADED),
+        ({"memory": Memory(intents=(Intent(verb=Verb.STEPDOWN),))}, Overall.DEGRADED),
     ],
 )
 def test_one_word_sums_a_node_up(changes: dict[str, Any], word: Overall) -> None:
@@ -171,6 +171,7 @@ def test_nothing_of_a_pair_is_known_at_first() -> None:
         "reason": "",
         "by": "",
     }
+    assert made["orders"] == []
 
 
 def test_an_instance_is_told_with_its_vips() -> None:
@@ -201,26 +202,40 @@ def test_what_keepalived_does_not_say_is_null() -> None:
     ("intent", "told"),
     [
         (
-            Intent(paused=True, reason="x", by="eve"),
+            Intent(verb=Verb.PAUSE, reason="x", by="eve"),
             {"paused": True, "reason": "x", "by": "eve", "ends_in_ms": None},
         ),
         (
-            Intent(stepped_down=True, until_s=NOW_S + 2.5),
+            Intent(verb=Verb.STEPDOWN, until_s=NOW_S + 2.5),
             {"stepped_down": True, "ends_in_ms": 2500},
         ),
-        (Intent(stepped_down=True, until_s=NOW_S - 0.5), {"ends_in_ms": 0}),
-        (Intent(stepped_down=True, until_worker=2), {"until_start": True, "ends_in_ms": None}),
+        (Intent(verb=Verb.STEPDOWN, until_s=NOW_S - 0.5), {"ends_in_ms": 0}),
+        (Intent(verb=Verb.STEPDOWN, until_worker=2), {"until_start": True, "ends_in_ms": None}),
+        (Intent(verb=Verb.PAUSE, drain=True), {"paused": True, "stepped_down": True}),
     ],
 )
 def test_what_was_asked_for_is_told(intent: Intent, told: dict[str, Any]) -> None:
     """Who wants what, why, and for how much longer; an end that is due is no negative time."""
-    made = document(held(memory=Memory(intent=intent)))["intent"]
-    assert {key: made[key] for key in told} == told
+    made = document(held(memory=Memory(intents=(intent,))))
+    assert {key: made["intent"][key] for key in told} == told
+    assert made["orders"] == [made["intent"]]
+
+
+def test_every_order_is_told_and_the_sum_ends_with_the_last() -> None:
+    """A pause with an end, and a hand-over until HAProxy has been started, which may be later."""
+    pause = Intent(verb=Verb.PAUSE, until_s=NOW_S + 60, by="eve")
+    stepdown = Intent(verb=Verb.STEPDOWN, until_worker=2, by="root")
+    made = document(held(memory=Memory(intents=(pause, stepdown))))
+    assert [order["by"] for order in made["orders"]] == ["eve", "root"]
+    assert [order["paused"] for order in made["orders"]] == [True, False]
+    summed = made["intent"]
+    assert (summed["paused"], summed["stepped_down"], summed["by"]) == (True, True, "root")
+    assert (summed["ends_in_ms"], summed["until_start"]) == (None, True)
 
 
 def test_a_stepdown_lowers_the_priority_where_that_moves_the_vip() -> None:
     """Serving goes on; where it moves nothing, why FAULT has to do it is told."""
-    state = held(memory=Memory(intent=Intent(stepped_down=True, by="eve", reason="kernel")))
+    state = held(memory=Memory(intents=(Intent(verb=Verb.STEPDOWN, by="eve", reason="kernel"),)))
     made = document(state, policy=LOWERING)
     assert (made["serving"], made["lowered"]) == (True, 253)
     assert made["hand_over_by_fault"] == ""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sentinel import orders
 from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
 from sentinel.commands.client import NoAnswerError, ask, tell
+from sentinel.commands.telling import asked, printable
 from sentinel.configfile.duration import read_duration, write_duration
 from sentinel.configfile.problems import RefusedError
 from sentinel.events import Order, Verb
@@ -53,12 +54,15 @@ def until(args: argparse.Namespace) -> str:
 
 def give(args: argparse.Namespace, verb: Verb, done: str) -> int:
     """Give the order, and say what holds now."""
+    config = configuration(verb, args.config)
     try:
-        tell(configuration(verb, args.config).control_socket, orders.write(_order(args, verb)))
+        tell(config.control_socket, orders.write(_order(args, verb)))
     except NoAnswerError as error:
         print(f"sentinel {verb}: {error}", file=sys.stderr)
         return error.exit_code
     print(done)
+    with suppress(NoAnswerError):
+        _say_longer(ask(config.status_socket), _order(args, verb))
     return 0
 
 
@@ -70,6 +74,7 @@ def hand_over(args: argparse.Namespace, verb: Verb) -> int:
         before = ask(config.status_socket)
         held = vips(before, present=True)
         tell(config.control_socket, orders.write(_order(args, verb)))
+        _say_longer(before, _order(args, verb))
         if not held:
             print(f"this node holds no VIP, and takes none {until(args)}")
             return 0
@@ -83,6 +88,21 @@ def hand_over(args: argparse.Namespace, verb: Verb) -> int:
     took_ms = round((answer_s - began_s) * 1000)
     print(f"{', '.join(held)} is served by another node, {took_ms} ms after the order")
     return 0
+
+
+def _say_longer(document: dict[str, Any], order: Order) -> None:
+    """Say which orders of the same kind hold on when *order* is over."""
+    kind = "paused" if order.verb is Verb.PAUSE else "stepped_down"
+    for known in document.get("orders", ()):  # an older daemon knows of one at most
+        if known[kind] and _outlasts(known, order):
+            print(f"this holds as well: {printable(asked(known))}")
+
+
+def _outlasts(known: dict[str, Any], order: Order) -> bool:
+    left_ms = known["ends_in_ms"]
+    if order.for_s is not None:
+        return left_ms is None or left_ms > order.for_s * 1000
+    return order.until_start and not known["until_start"]
 
 
 def vips(document: dict[str, Any], *, present: bool) -> list[str]:

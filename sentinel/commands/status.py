@@ -17,9 +17,8 @@ from typing import Any, Final
 from sentinel import __version__
 from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
 from sentinel.commands.client import UNKNOWN, NoAnswerError, ask
-from sentinel.commands.telling import printable, told
+from sentinel.commands.telling import age, asked, printable, told
 
-_SECOND_MS: Final = 1000
 _SERVERS_SHOWN: Final = 8
 _EXIT: Final = {"healthy": 0, "degraded": 1, "failed": 1, "unknown": UNKNOWN}
 _COLOURS: Final = {"healthy": "32", "degraded": "33", "failed": "31", "unknown": "35"}
@@ -92,21 +91,21 @@ def render(document: dict[str, Any], *, colour: bool) -> str:
     restarts, lease = document["restarts"], document["lease"]
     word = document["overall"].upper()
     serving = {True: "serving", False: "yielding", None: "undecided"}[document["serving"]]
-    used = f"{restarts['used']} of {restarts['budget']} in {_age(restarts['window_ms'])}"
+    used = f"{restarts['used']} of {restarts['budget']} in {age(restarts['window_ms'])}"
     before = f"(before: {document['previous_phase']}): {document['reason']}"
     dry_run = "  (dry run: acts on nothing)" if document["dry_run"] else ""
     rows = [
         ("node", f"{document['node']}  {word}  {serving}{_because(document)}{dry_run}"),
-        ("phase", f"{document['phase']} for {_age(document['phase_age_ms'])} {before}"),
+        ("phase", f"{document['phase']} for {age(document['phase_age_ms'])} {before}"),
         *_held(document["held_for_ms"]),
         ("haproxy", _haproxy(haproxy)),
-        *_intent(document["intent"]),
+        *(("asked", asked(order)) for order in document["orders"]),
         ("restarts", used + _next_attempt(document)),
         ("keepalived", _keepalived(keepalived)),
         *(("vrrp", _instance(instance)) for instance in document["vrrp"]),
         *_hand_over(document),
         *_peer(document["peer"]),
-        ("lease", f"{_age(lease['age_ms'])} old, runs out in {_age(lease['expires_in_ms'])}"),
+        ("lease", f"{age(lease['age_ms'])} old, runs out in {age(lease['expires_in_ms'])}"),
         ("pending", ", ".join(document["pending"]) or "nothing"),
         ("log", f"{document['log_dropped']} events dropped"),
     ]
@@ -129,20 +128,7 @@ def _because(document: dict[str, Any]) -> str:
 
 def _held(left_ms: int | None) -> list[tuple[str, str]]:
     """Say until when the VIP is held back, while it is."""
-    return [] if left_ms is None else [("hold", f"ends in {_age(left_ms)}, if all stays well")]
-
-
-def _intent(intent: dict[str, Any]) -> list[tuple[str, str]]:
-    """Say what an administrator has asked for, if he has."""
-    words = [word for word in ("paused", "stepped_down") if intent[word]]
-    if not words:
-        return []
-    left = intent["ends_in_ms"]
-    end = "until HAProxy has been started" if intent["until_start"] else "until sentinel resume"
-    end = end if left is None else f"for another {_age(left)}"
-    why = f": {intent['reason']}" if intent["reason"] else ""
-    by = f" by {intent['by']}" if intent["by"] else ""
-    return [("asked", f"{' and '.join(words).replace('_', ' ')}{by}, {end}{why}")]
+    return [] if left_ms is None else [("hold", f"ends in {age(left_ms)}, if all stays well")]
 
 
 def _haproxy(haproxy: dict[str, Any]) -> str:
@@ -183,14 +169,14 @@ def _next_attempt(document: dict[str, Any]) -> str:
     waiting_ms = document["restarts"]["next_attempt_in_ms"]
     if not waiting_ms or document["phase"] in {"UP", "HOLDING", "MAINT"}:
         return ""
-    return f", next attempt not before {_age(waiting_ms)} from now"
+    return f", next attempt not before {age(waiting_ms)} from now"
 
 
 def _keepalived(keepalived: dict[str, Any]) -> str:
     service = keepalived["service"]
     state = _unit(service) if service else "not asked yet"
     called = keepalived["hook_called_age_ms"]
-    hook = "has never called the hook" if called is None else f"called the hook {_age(called)} ago"
+    hook = "has never called the hook" if called is None else f"called the hook {age(called)} ago"
     parts = [state, hook]
     if keepalived["hook_silent"]:
         parts.append("NO LONGER CALLS THE HOOK")
@@ -204,8 +190,8 @@ def _instance(instance: dict[str, Any]) -> str:
     here = [vip["address"] for vip in instance["vips"] if vip["present"]]
     away = [vip["address"] for vip in instance["vips"] if not vip["present"]]
     source = f" by its {instance['source']}" if instance["source"] else ""
-    state, age = instance["state"], _age(instance["state_age_ms"])
-    claim = f"{state} (claimed{source}) for {age}" if state else "state unknown"
+    state, lasted = instance["state"], age(instance["state_age_ms"])
+    claim = f"{state} (claimed{source}) for {lasted}" if state else "state unknown"
     priority = instance["effective_priority"]
     parts = [f"{instance['name']} on {instance['interface']}: {claim}"]
     parts += [f"priority {instance['priority']}" + (f", now {priority}" if priority else "")]
@@ -236,8 +222,8 @@ def _checks(checks: list[dict[str, Any]]) -> list[str]:
             check["name"],
             check["state"] if check["verdict"] != "UNKNOWN" else f"{check['state']} ?",
             check["check_code"],
-            _age(check["since_ms"]),
-            _age(check["age_ms"]),
+            age(check["since_ms"]),
+            age(check["age_ms"]),
             f"{check['check_duration_ms']:.1f}",
             check["last_chk"],
         )
@@ -279,7 +265,7 @@ def _disagreement(server: dict[str, Any]) -> str:
 
 def _events(document: dict[str, Any]) -> list[str]:
     rows = [
-        (_age(event["age_ms"]), event["event"], told(event)) for event in document["history"][-6:]
+        (age(event["age_ms"]), event["event"], told(event)) for event in document["history"][-6:]
     ]
     return ["", *table([("ago", "event", "why"), *rows])] if rows else []
 
@@ -298,13 +284,3 @@ def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _painted(word: str, overall: str) -> str:
     return f"\x1b[1;{_COLOURS[overall]}m{word}\x1b[0m"
-
-
-def _age(age_ms: int | None) -> str:
-    """Return a duration as people say it: 250ms, 3.1s, 12m, 5h, 3d."""
-    if age_ms is None:
-        return "-"
-    for unit_ms, word in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m")):
-        if age_ms >= 2 * unit_ms:
-            return f"{age_ms // unit_ms}{word}"
-    return f"{age_ms / 1000:.1f}s" if age_ms >= _SECOND_MS else f"{age_ms}ms"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from sentinel.actions import Action, KillHaproxy, LookAtHaproxy, Recheck, Report, RestartHaproxy
-from sentinel.core import evidence
+from sentinel.core import evidence, intent
 from sentinel.core.state import Memory, Phase, Policy, State, Turn
 from sentinel.model import Scope, Verdict
 
@@ -227,7 +227,7 @@ def kill_orphans(state: State, now_s: float) -> Turn:
     listeners change hands.
     """
     killed_s, seen_s = state.orphans_killed_s, state.listeners_seen_s
-    if state.in_flight is not None or state.memory.intent.paused:
+    if state.in_flight is not None or intent.paused(state):
         return state, ()
     if killed_s is not None and now_s - killed_s < ORPHAN_PAUSE_S:
         return state, ()

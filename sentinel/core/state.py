@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sentinel.actions import Action
+from sentinel.events import Verb
 from sentinel.model import (
     Code,
     ConfigurationView,
@@ -29,7 +30,11 @@ from sentinel.vrrp import VrrpView
 
 
 class Phase(Enum):
-    """Where sentinel stands with HAProxy. Only UP and LEARNING do not yield the VIP."""
+    """Where sentinel stands with HAProxy.
+
+    UP and LEARNING do not yield the VIP, and DEAD and MENDING need not during a first start
+    (restart.on_crash).
+    """
 
     LEARNING = "LEARNING"  # sentinel has just started and has not seen HAProxy yet
     UP = "UP"
@@ -152,19 +157,29 @@ class CheckState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """What an administrator wants of this node until *until_s* (None: until it is taken back).
+    """One order of an administrator's, while it holds; *drain* makes a pause a hand-over as well.
 
-    *paused*: sentinel mends nothing. *stepped_down*: the other node is to hold the VIP. Both also
-    end when a worker serves that was started after *until_worker* (start time in clock ticks).
+    It ends at *until_s*, and when a worker serves that was started after *until_worker* (start time
+    in clock ticks), whichever comes first; with neither it holds until it is taken back.
     """
 
-    paused: bool = False
-    stepped_down: bool = False
+    verb: Verb
+    drain: bool = False
     since_s: float = 0.0
     until_s: float | None = None
     until_worker: int | None = None
     reason: str = ""
     by: str = ""
+
+    @property
+    def pauses(self) -> bool:
+        """Sentinel mends nothing."""
+        return self.verb is Verb.PAUSE
+
+    @property
+    def steps_down(self) -> bool:
+        """The other node is to hold the VIP."""
+        return self.verb is Verb.STEPDOWN or self.drain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +194,7 @@ class Memory:
     proven: tuple[str, ...] = ()
     failures: tuple[float, ...] = ()  # when HAProxy could not be mended, for the length of the hold
     keepalived_starts: tuple[float, ...] = ()  # of one that had died
-    intent: Intent = field(default_factory=Intent)
+    intents: tuple[Intent, ...] = ()  # each ends by itself, whatever is asked for after it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from servers import Connection, serving
 
 from sentinel.commands import metrics
 from sentinel.core import Intent, Memory, Phase
+from sentinel.events import Verb
 from sentinel.model import Code, ConfigurationView, PoolView, Verdict
 from sentinel.snapshot import Overall
 from sentinel.vrrp import VrrpState, VrrpView
@@ -132,8 +133,8 @@ def test_a_healthy_node() -> None:
         ({"saturated_s": NOW_S}, "saturated", {}, 1),
         ({"hook_silent": True}, "hook_silent", {}, 1),
         ({"memory": Memory(keepalived_stopped=True)}, "keepalived_stopped", {}, 1),
-        ({"memory": Memory(intent=Intent(paused=True))}, "paused", {}, 1),
-        ({"memory": Memory(intent=Intent(stepped_down=True))}, "stepped_down", {}, 1),
+        ({"memory": Memory(intents=(Intent(verb=Verb.PAUSE),))}, "paused", {}, 1),
+        ({"memory": Memory(intents=(Intent(verb=Verb.STEPDOWN),))}, "stepped_down", {}, 1),
         ({"configuration": ConfigurationView(valid=False)}, "configuration_valid", {}, 0),
         ({"checks": {"web": down("web")}}, "check_up", {"check": "web", "scope": "frontend"}, 0),
         (

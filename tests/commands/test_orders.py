@@ -9,17 +9,18 @@ import pwd
 import socket
 import tempfile
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from documents import document
+from documents import HEALTHY, NOW_S, document
 from privileges import IS_ROOT, as_nobody
 from servers import Connection, serving
 
 from sentinel import orders
 from sentinel.commands import pause, resume, stepdown
+from sentinel.core import Intent, Memory
 from sentinel.events import Order, Verb
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ REFUSAL: Final = "that is no order: for once"
 class Daemon:
     """Tells a status and takes orders, on two sockets in *folder*, as sentinel does.
 
-    *moves*: an order takes the VIPs off this node. *ports* are HAProxy's.
+    *moves*: an order takes the VIPs off this node. *ports* are HAProxy's. *intents* is what holds.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Daemon:
     moves: bool = True
     ports: tuple[int, ...] = ()
     by_fault: str = ""
+    intents: tuple[Intent, ...] = ()
     answer: str = orders.TAKEN
     taken: list[Order] = field(default_factory=list)
 
@@ -63,7 +65,8 @@ class Daemon:
         vips = [
             {"address": vip, "prefix": 32, "interface": "lo", "present": here} for vip in self.held
         ]
-        made = document() | {"vrrp": [{"vips": vips}], "hand_over_by_fault": self.by_fault}
+        made = document(replace(HEALTHY, memory=Memory(intents=self.intents)))
+        made |= {"vrrp": [{"vips": vips}], "hand_over_by_fault": self.by_fault}
         made["haproxy"]["ports"] = list(self.ports)
         return made
 
@@ -173,6 +176,44 @@ def test_an_order_without_waiting(
     with running(tmp_path, moves=False) as daemon:
         assert sentinel(*words, "--config", daemon.config) == 0
         assert capsys.readouterr() == (said, "")
+
+
+OPEN: Final = Intent(verb=Verb.PAUSE, drain=True, by="eve", reason="disks")
+MINUTE: Final = Intent(verb=Verb.STEPDOWN, until_s=NOW_S + 60, by="bob")
+START: Final = Intent(verb=Verb.STEPDOWN, until_worker=1, by="root")
+
+
+@pytest.mark.parametrize(
+    ("words", "intents", "said"),
+    [
+        (("pause", "--for", "90s"), (OPEN, MINUTE), [OPEN]),
+        (("pause",), (OPEN, MINUTE), []),
+        (("stepdown", "--for", "30s"), (OPEN, MINUTE, START), [OPEN, MINUTE, START]),
+        (("stepdown", "--for", "90s"), (MINUTE, START), [START]),
+        (("stepdown", "--until-start"), (OPEN, MINUTE, START), [OPEN, MINUTE]),
+        (("pause", "--for", "90s"), (MINUTE,), []),
+        (("resume",), (), []),
+    ],
+)
+def test_what_holds_on_is_told(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    intents: tuple[Intent, ...],
+    said: list[Intent],
+) -> None:
+    """An order does not end another one: who gives it learns which one outlasts his."""
+    words_ = {
+        OPEN: "paused and stepped down by eve, until sentinel resume: disks",
+        MINUTE: "stepped down by bob, for another 60.0s",
+        START: "stepped down by root, until HAProxy has been started",
+    }
+    with running(tmp_path, held=(), intents=intents) as daemon:
+        assert sentinel(*words, "--config", daemon.config) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if "holds as well" in line]
+    assert told == [f"this holds as well: {words_[intent]}" for intent in said]
+    assert len(lines) == len(told) + 1
 
 
 @pytest.mark.parametrize("words", [("stepdown",), ("pause", "--drain")])

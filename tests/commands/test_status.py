@@ -24,6 +24,7 @@ from servers import Connection, serving
 
 from sentinel.commands import client, status
 from sentinel.core import Intent, Memory, Phase
+from sentinel.events import Verb
 from sentinel.model import (
     ConfigurationView,
     Instance,
@@ -131,9 +132,9 @@ MASTER = "VI_1 on eth0: MASTER (claimed by its FIFO) for 60.0s, priority 254, no
 LB2 = PeerView(node="lb2", overall="degraded", serving=True, servers_up=1, servers_total=2)
 
 
-def asked(**intent: Any) -> dict[str, Any]:
+def asked(*intents: Intent) -> dict[str, Any]:
     """Return what changes when an administrator has asked for this."""
-    return {"vrrp": SEEN, "memory": Memory(intent=Intent(**intent))}
+    return {"vrrp": SEEN, "memory": Memory(intents=intents)}
 
 
 @pytest.mark.parametrize(
@@ -169,24 +170,24 @@ def asked(**intent: Any) -> dict[str, Any]:
             "hold",
             "ends in 6.0s, if all stays well",
         ),
-        (asked(paused=True), "asked", "paused, until sentinel resume"),
+        (asked(Intent(verb=Verb.PAUSE)), "asked", "paused, until sentinel resume"),
         (
-            asked(paused=True, stepped_down=True, by="eve", reason="kernel"),
+            asked(Intent(verb=Verb.PAUSE, drain=True, by="eve", reason="kernel")),
             "asked",
             "paused and stepped down by eve, until sentinel resume: kernel",
         ),
         (
-            asked(stepped_down=True, until_s=NOW_S + 90, reason="a\x1bb"),
+            asked(Intent(verb=Verb.STEPDOWN, until_s=NOW_S + 90, reason="a\x1bb")),
             "asked",
             "stepped down, for another 90.0s: a?b",
         ),
         (
-            asked(stepped_down=True, until_worker=2, by="root"),
+            asked(Intent(verb=Verb.STEPDOWN, until_worker=2, by="root")),
             "asked",
             "stepped down by root, until HAProxy has been started",
         ),
         (
-            asked(stepped_down=True, by="eve"),
+            asked(Intent(verb=Verb.STEPDOWN, by="eve")),
             "node",
             "lb1  DEGRADED  serving, priority lowered by 253: stepped down by eve",
         ),
@@ -195,6 +196,17 @@ def asked(**intent: Any) -> dict[str, Any]:
 def test_the_pair_is_told(changes: dict[str, Any], name: str, words: str) -> None:
     """Who has the VIP by keepalived's word and by the kernel's, and what keeps it away."""
     assert row(page(document(replace(HEALTHY, **changes), policy=LOWERING)), name) == words
+
+
+def test_two_orders_are_told_one_by_one() -> None:
+    """Each with its own end, whose it is, and why."""
+    pause = Intent(verb=Verb.PAUSE, by="eve", reason="disks")
+    stepdown = Intent(verb=Verb.STEPDOWN, until_worker=2, by="root")
+    shown = page(document(replace(HEALTHY, **asked(pause, stepdown))))
+    assert [line for line in shown.splitlines() if line.startswith("asked")] == [
+        "asked      paused by eve, until sentinel resume: disks",
+        "asked      stepped down by root, until HAProxy has been started",
+    ]
 
 
 def test_a_node_without_a_pair_has_no_lines_for_it() -> None:

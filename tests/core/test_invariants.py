@@ -24,7 +24,7 @@ from sentinel.actions import (
     StartKeepalived,
     StopKeepalived,
 )
-from sentinel.core import Phase, Policy, State, evidence, manager, moves
+from sentinel.core import Phase, Policy, State, evidence, intent, manager, moves
 from sentinel.core.standing import failing, standing
 
 HISTORIES: Final = int(os.environ.get("SENTINEL_HISTORIES", "50"))
@@ -67,7 +67,7 @@ class Watcher:
         self._judge_memory(before, after, now_s)
         for action in actions:
             self._judge_action(node, after, action, now_s)
-            assert not after.memory.intent.paused or isinstance(action, IDLE), action
+            assert not intent.paused(after) or isinstance(action, IDLE), action
         under_way = node.shell.under_way
         ours = [a for a in (*under_way, *actions) if isinstance(a, RestartHaproxy | KillHaproxy)]
         theirs = [
