@@ -60,7 +60,7 @@ def config_of(folder: Path, conf: str | None = None) -> Config:
 
 def instances(pair: Pair) -> list[str]:
     """Return the names of the instances that the advice speaks of."""
-    return [words.split()[2] for words in pair.advice if "does not track" in words]
+    return [words.split()[2] for words in pair.advice if "tracks no script" in words]
 
 
 def touch(path: Path, text: str) -> None:

@@ -136,6 +136,9 @@ def _judge(done: Completed, files: tuple[str, ...]) -> Observation:
     error = error[:_ERROR_CHARACTERS]
     if "Permission denied" in error and os.geteuid() != 0:
         return _unknown(Code.UNK, f"{error}; let sentinel read it: HAProxy starts as root")
+    if "Read-only file system" in error:  # a ring's backing-file, in the service's sandbox
+        cure = "let sentinel write there: ReadWritePaths= in a drop-in of sentinel.service"
+        return _unknown(Code.UNK, f"{error}; {cure}")
     view = ConfigurationView(valid=False, error=error, files=files)
     return _observation(Verdict.FAIL, Code.PROCERR, error, view)
 

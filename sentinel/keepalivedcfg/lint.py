@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from os.path import normpath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _OWNER: Final = 255
 _SO: Final = "so a hand-over must go through FAULT"
+_HOOK: Final = "chk_sentinel.sh"
+#: It starts HAProxy and stops keepalived by itself.
+_OLD_HOOK: Final = "chk_haproxy.sh"
 
 
 def findings(
@@ -45,21 +49,37 @@ def _found(conf: KeepalivedConf, track_file: str, weighted_file: str, fifo: str)
     for instance, written in zip(conf.instances, conf.places, strict=True):
         place = f"{written}: vrrp_instance {instance.name}"
         yield from (f"{place}: {words}" for words in _fault(instance, track_file))
+        yield from (f"{place}: {words}" for words in _scripts(instance))
         yield from (f"{place}: {words}" for words in _hand_over(conf, instance, weighted_file))
 
 
 def _fault(instance: VrrpInstance, path: str) -> Iterator[str]:
     """Say what keeps FAULT from working."""
     tracker = _of(instance.track_files, path)
-    if tracker is None and not instance.track_scripts:
+    if tracker is None:
         yield (
-            f"tracks neither {path} nor a script, so it keeps the VIP of a dead HAProxy:"
+            f"does not track {path}, so a dead HAProxy keeps the VIP for longer than it must:"
             f" add track_file with weight 0 for {path}"
         )
-    elif tracker is not None and tracker.weight:
+    elif tracker.weight:
         yield (
             f"tracks {path} with weight {tracker.weight}, so a failure does not lead to FAULT:"
             f" set weight 0"
+        )
+
+
+def _scripts(instance: VrrpInstance) -> Iterator[str]:
+    """Say whether the hook is there, and nothing that works against sentinel."""
+    scripts = {PurePath(tracker.path).name: tracker.path for tracker in instance.track_scripts}
+    if _OLD_HOOK in scripts:
+        yield (
+            f"runs {scripts[_OLD_HOOK]}, which starts HAProxy and stops keepalived against"
+            f" sentinel: put {_HOOK} in its place"
+        )
+    elif _HOOK not in scripts:
+        yield (
+            f"tracks no script {_HOOK}, so nobody looks at HAProxy while sentinel is gone:"
+            " add a vrrp_script for it"
         )
 
 

@@ -328,6 +328,21 @@ async def test_a_missing_program_is_unknown(config: Path, tmp_path: Path) -> Non
     assert seen.detail == f"No such file or directory: {missing}; set haproxy.executable"
 
 
+@pytest.mark.real
+async def test_a_read_only_sandbox_says_nothing_of_the_file(config: Path, tmp_path: Path) -> None:
+    """``haproxy -c`` opens a ring's file for writing, which the shipped unit's sandbox forbids."""
+    rings = tmp_path / "rings"
+    rings.mkdir()
+    change(config, "", f"ring r\n    size 65536\n    backing-file {rings}/r\n")
+    assert (await configuration(config)()).verdict is Verdict.PASS
+    sandbox = f"mount --bind {rings} {rings}; mount -o remount,ro,bind {rings}"
+    body = f'exec unshare -rm sh -c \'{sandbox}; exec {EXECUTABLE} "$@"\' haproxy "$@"'
+    seen = await configuration(config, executable=program(tmp_path / "haproxy", body))()
+    assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.UNK)
+    assert "Read-only file system" in seen.detail
+    assert seen.detail.endswith("ReadWritePaths= in a drop-in of sentinel.service")
+
+
 async def test_a_check_that_is_shot_is_unknown(config: Path, tmp_path: Path) -> None:
     """A -c that dies by a signal, as of the OOM killer, has not judged anything."""
     executable = program(tmp_path / "haproxy", "kill -KILL $$")

@@ -17,7 +17,9 @@ track_file fault { file /run/./track
 track_file weight {
     file /run/track-priority
 }
-vrrp_script s { script /bin/s }
+vrrp_script hook { script "/bin/chk_sentinel.sh /run/lease" }
+vrrp_script old { script /bin/chk_haproxy.sh }
+vrrp_script ping { script /bin/ping }
 """
 
 
@@ -44,38 +46,51 @@ def of_instance(folder: Path, body: str, around: str = GOOD) -> list[str]:
     return [one.removeprefix(start) for one in words]
 
 
-BOTH: Final = "track_file {\nfault\nweight\n}"
+HOOK: Final = "track_script { hook }"
+BOTH: Final = f"{HOOK}\ntrack_file {{\nfault\nweight\n}}"
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
         (BOTH, []),
-        (f"{BOTH}\ntrack_script {{ s }}", []),
-        ("track_script { s }\ntrack_file { weight }", []),
+        (f"{BOTH}\ntrack_script {{ ping }}", []),
         (
-            "track_file { weight }",
+            f"{HOOK}\ntrack_file {{ weight }}",
             [
-                ("tracks neither /run/track nor a script, so it keeps the VIP of a dead"
-                " HAProxy: add"
-                " track_file with weight 0 for /run/track")
+                ("does not track /run/track, so a dead HAProxy keeps the VIP for longer than it"
+                " must: add track_file with weight 0 for /run/track")
             ],
         ),
         (
-            "track_file {\nfault weight 1\nweight\n}",
+            "track_script { ping }\ntrack_file {\nfault\nweight\n}",
+            [
+                ("tracks no script chk_sentinel.sh, so nobody looks at HAProxy while sentinel is"
+                " gone: add a vrrp_script for it")
+            ],
+        ),
+        (
+            "track_script { old }\ntrack_file {\nfault\nweight\n}",
+            [
+                ("runs /bin/chk_haproxy.sh, which starts HAProxy and stops keepalived against"
+                " sentinel: put chk_sentinel.sh in its place")
+            ],
+        ),
+        (
+            f"{HOOK}\ntrack_file {{\nfault weight 1\nweight\n}}",
             [
                 "tracks /run/track with weight 1, so a failure does not lead to FAULT: set weight 0"
             ],
         ),
         (
-            "track_file { fault }",
+            f"{HOOK}\ntrack_file {{ fault }}",
             [
                 ("does not track /run/track-priority, so a hand-over must go through FAULT: add"
                 " track_file with weight 1 for /run/track-priority")
             ],
         ),
         (
-            "track_file {\nfault\nweight weight 0\n}",
+            f"{HOOK}\ntrack_file {{\nfault\nweight weight 0\n}}",
             [
                 ("tracks /run/track-priority with weight 0, so a hand-over must go through FAULT:"
                 " set weight 1")
@@ -125,7 +140,7 @@ def test_members_of_a_sync_group(tmp_path: Path) -> None:
     weighted = GOOD + group.format("sync_group_tracking_weight")
     assert of_instance(tmp_path, BOTH, weighted) == []
     tracked = GOOD + group.format("track_file { weight }")
-    assert of_instance(tmp_path, "track_file { fault }", tracked) == []
+    assert of_instance(tmp_path, f"{HOOK}\ntrack_file {{ fault }}", tracked) == []
 
 
 def test_the_whole_file(tmp_path: Path) -> None:
