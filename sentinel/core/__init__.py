@@ -7,7 +7,8 @@ every decision can be replayed from its inputs.
     event --> absorb: facts into the state --> decide: the phase's transition --> actions
                                                   (evidence answers its questions)
 
-    absorb   views (what checks saw), outcomes (how actions ended), intent (what people asked for)
+    absorb   views (what checks saw) with lost (of the servers), outcomes (how actions ended),
+             intent (what people asked for)
     decide   phases and their moves on HAProxy, with manager; keepalived and fence on keepalived
     standing what keepalived is told after each step
 
@@ -22,6 +23,7 @@ The phases:
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from sentinel.actions import Action, Recheck, Report
 from sentinel.core.absorb import absorb
@@ -57,6 +59,10 @@ __all__ = [
 ]
 
 
+#: Without a step for so long (there are several a second), sentinel was not there.
+ABSENT_S: Final = 2.0
+
+
 def step(
     policy: Policy, state: State, event: Event, now_s: float
 ) -> tuple[State, tuple[Action, ...]]:
@@ -65,8 +71,8 @@ def step(
     *now_s* is CLOCK_BOOTTIME in seconds and never runs backwards.
     """
     if state.started_s is None:
-        state = replace(state, started_s=now_s, phase_since_s=now_s)
-    before = state
+        state = replace(state, started_s=now_s, phase_since_s=now_s, stepped_s=now_s)
+    before = state = _awake(state, now_s)
     state, reports = absorb(policy, state, event, now_s)
     after, actions = decide(policy, state, now_s)
     if after.phase is not state.phase:
@@ -75,6 +81,18 @@ def step(
         actions = (*actions, Recheck(checks=of_scope(policy, Scope.VRRP)))
     after, told = tell(policy, after, now_s)
     return after, (*reports, *actions, *told)
+
+
+def _awake(state: State, now_s: float) -> State:
+    """Let no time count against HAProxy in which nobody looked: a suspended machine, a long stall.
+
+    A worker found stuck before has to be found so twice again, and a start has its time left.
+    """
+    gap_s, state = now_s - state.stepped_s, replace(state, stepped_s=now_s)
+    if gap_s < ABSENT_S or state.phase is Phase.HUNG:
+        return state
+    verify_by_s = None if state.verify_by_s is None else state.verify_by_s + gap_s
+    return replace(state, stuck_since_s=None, verify_by_s=verify_by_s)
 
 
 def _held(state: State) -> frozenset[Vip]:

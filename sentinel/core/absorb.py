@@ -10,7 +10,7 @@ from sentinel.core import fence, intent
 from sentinel.core.evidence import alive, answered, saturated, spoke
 from sentinel.core.manager import runs
 from sentinel.core.outcomes import finished, haproxy_seen, interrupted, keepalived_seen
-from sentinel.core.state import CheckPolicy, CheckState, Health, Policy, State
+from sentinel.core.state import CheckPolicy, CheckState, Health, Lost, Policy, State
 from sentinel.core.views import Absorbed, address_taken, saturation_over, see
 from sentinel.events import (
     AddressTaken,
@@ -50,10 +50,7 @@ def absorb(  # noqa: C901  (one arm an event)
         case Observed():
             return _observed(policy, state, event, now_s)
         case CheckRemoved(check=name):
-            checks = {key: check for key, check in state.checks.items() if key != name}
-            # another of the same name may ask something else, and has proved nothing yet
-            proven = tuple(known for known in state.memory.proven if known != name)
-            return replace(state, checks=checks, memory=replace(state.memory, proven=proven)), ()
+            return _forget(state, name), ()
         case HaproxyServiceSeen():
             return haproxy_seen(state, event, now_s), ()
         case KeepalivedServiceSeen(service=service):
@@ -86,6 +83,26 @@ def _observed(policy: Policy, state: State, event: Observed, now_s: float) -> Ab
         return state, reports
     state, more = see(state, seen, now_s)
     return state, reports + more
+
+
+def _forget(state: State, name: str) -> State:
+    """Know nothing any more of what a check has said that is no longer there."""
+    gone = state.checks.get(name)
+    checks = {key: check for key, check in state.checks.items() if key != name}
+    # another of the same name may ask something else, and has proved nothing yet
+    proven = tuple(known for known in state.memory.proven if known != name)
+    state = replace(state, checks=checks, memory=replace(state.memory, proven=proven))
+    match gone.last.scope if gone is not None else None:
+        case Scope.BACKEND:
+            return replace(state, pools=(), lost=Lost())
+        case Scope.VRRP:
+            return replace(state, vrrp=None)
+        case Scope.PEER:
+            return replace(state, peer=None)
+        case Scope.RUNTIME:
+            return replace(state, runtime=None)
+        case _:
+            return state
 
 
 def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> Absorbed:

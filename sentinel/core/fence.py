@@ -42,6 +42,7 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
             keepalived_death_told=False,
             keepalived_left_vips=bool(left(view)),
             claimed=(),
+            fence_failed=False,
             keepalived_stale=True,
             fence_again_s=0.0,
         )
@@ -49,17 +50,19 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
     service, busy = state.keepalived, state.keepalived_in_flight or state.fencing
     if busy is not None or state.keepalived_stale or service is None:
         return state, ()
-    if manager.unanswered(service) or _starting(service):
+    awaited = _awaited(service, now_s - state.keepalived_dead_s)
+    if manager.unanswered(service) or _starting(service) or awaited:
         new = now_s - state.keepalived_dead_s < manager.LOOK_SLOWLY_S
         every_s = manager.LOOK_EVERY_S if new else manager.LOOK_SLOWLY_S
         stale = now_s - state.keepalived_heard_s >= every_s
         state = replace(state, keepalived_stale=stale)
     if _starting(service):
         return state, ()
-    state, reports = _tell(state, view)
+    state, reports = (state, ()) if awaited else _tell(state, view)
     if intent.paused(state):
         return state, reports
-    state, actions = _restore(policy, state, view, now_s)
+    ours = _ours_to_start(state) and not awaited
+    state, actions = _restore(policy, state, view, now_s, ours=ours)
     return state, (*reports, *actions)
 
 
@@ -77,11 +80,10 @@ def left(view: VrrpView | None) -> tuple[Vip, ...]:
     return tuple(vip for seen in view.instances for vip in seen.present)
 
 
-def _restore(policy: Policy, state: State, view: VrrpView, now_s: float) -> Turn:
-    """Remove what must go, then start what is ours to start."""
+def _restore(policy: Policy, state: State, view: VrrpView, now_s: float, *, ours: bool) -> Turn:
+    """Remove what must go, then start what is ours to start, which removes what would not go."""
     dead_s = now_s if state.keepalived_dead_s is None else state.keepalived_dead_s
-    ours = _ours_to_start(state)
-    if not left(view) or not policy.fence:
+    if not left(view) or not policy.fence or (ours and state.fence_failed):
         return _start(policy, state, now_s) if ours else (state, ())
     vips = tuple(
         vip
@@ -100,6 +102,11 @@ def _restore(policy: Policy, state: State, view: VrrpView, now_s: float) -> Turn
 def _starting(service: ServiceState) -> bool:
     """Tell whether the unit is said to run, or about to: then its death is not known there yet."""
     return manager.runs(service) and service.sub != "auto-restart"
+
+
+def _awaited(service: ServiceState, dead_for_s: float) -> bool:
+    """Tell whether somebody's stop or restart is under way: its end says what it was."""
+    return manager.somebody_acts(service) and dead_for_s < manager.JOB_MAX_S
 
 
 def _ours_to_start(state: State) -> bool:

@@ -1,7 +1,7 @@
 """The moves on keepalived: look at it, stop it as the last rung, start it again.
 
-Only what sentinel itself stopped is ever started again, and the memory says so before the stop is
-tried: killed in between, sentinel still knows that keepalived is its to start.
+What sentinel itself stopped is started again (what died is ``fence``'s), and the memory says so
+before the stop is tried: killed in between, sentinel still knows that keepalived is its to start.
 """
 
 from __future__ import annotations
@@ -51,5 +51,6 @@ def act(state: State, action: StopKeepalived | StartKeepalived, now_s: float) ->
     retry_s = state.keepalived_retry_s
     if state.keepalived_in_flight is not None or (retry_s is not None and now_s < retry_s):
         return state, ()
-    memory = replace(state.memory, keepalived_stopped=True)
-    return replace(state, keepalived_in_flight=action, memory=memory), (action,)
+    if isinstance(action, StopKeepalived):
+        state = replace(state, memory=replace(state.memory, keepalived_stopped=True))
+    return replace(state, keepalived_in_flight=action), (action,)

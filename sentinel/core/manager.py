@@ -89,9 +89,8 @@ def contradicts(policy: Policy, state: State) -> bool:
     )
 
 
-def somebody_acts(state: State) -> bool:
+def somebody_acts(service: ServiceState | None) -> bool:
     """A job of the service manager is under way that is not the automatic restart's pause."""
-    service = state.haproxy
     if service is None or not service.known:
         return False
     changing = service.active in {"activating", "deactivating", "reloading"}

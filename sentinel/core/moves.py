@@ -24,7 +24,15 @@ FAILURES_MAX: Final = 20
 
 def enter(state: State, phase: Phase, reason: str, now_s: float) -> State:
     """Change the phase; the only place that does."""
-    return replace(state, previous=state.phase, phase=phase, phase_since_s=now_s, reason=reason)
+    starting = state.phase is Phase.DEAD and phase is Phase.MENDING
+    return replace(
+        state,
+        previous=state.phase,
+        phase=phase,
+        phase_since_s=now_s,
+        reason=reason,
+        staying=state.staying and starting,
+    )
 
 
 # --- losing it ------------------------------------------------------------------------------------
@@ -55,8 +63,11 @@ def die(policy: Policy, state: State, now_s: float) -> Turn:
         name, level = "haproxy.not_found", "warning"
     report = Report(name=name, level=level, fields=last_words(state, reason))
     down_since_s = state.down_since_s if state.phase is Phase.HUNG else now_s
+    yielded = state.phase is Phase.HUNG or intent.stepped_down(state)
+    first = not yielded and not state.memory.attempt
     state = replace(state, down_since_s=down_since_s, unproven=False)
-    state, actions = ask_why(policy, enter(state, Phase.DEAD, reason, now_s), now_s)
+    state = replace(enter(state, Phase.DEAD, reason, now_s), staying=first)
+    state, actions = ask_why(policy, state, now_s)
     return state, (report, *actions)
 
 
@@ -227,7 +238,7 @@ def kill_orphans(state: State, now_s: float) -> Turn:
     listeners change hands.
     """
     killed_s, seen_s = state.orphans_killed_s, state.listeners_seen_s
-    if state.in_flight is not None or intent.paused(state):
+    if state.in_flight is not None or not evidence.alive(state) or intent.paused(state):
         return state, ()
     if killed_s is not None and now_s - killed_s < ORPHAN_PAUSE_S:
         return state, ()

@@ -103,8 +103,9 @@ def _keepalived_finished(
 def _fenced(
     policy: Policy, state: State, action: RemoveVips, now_s: float, *, ok: bool
 ) -> Absorbed:
-    """VIPs that stay, or come back, are removed again after the pause."""
-    state = replace(state, fencing=None, fence_again_s=now_s + policy.backoff_s)
+    """VIPs that stay, or come back, are removed again after a pause."""
+    pause_s = policy.backoff_s if ok else policy.backoff_max_s
+    state = replace(state, fencing=None, fence_failed=not ok, fence_again_s=now_s + pause_s)
     if not ok:
         return state, ()
     vips = ", ".join(str(vip) for vip in action.vips)

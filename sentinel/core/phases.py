@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import assert_never
 
 from sentinel.actions import Action, Report, StartKeepalived
-from sentinel.core import evidence, fence, intent, keepalived, manager, moves, standing
+from sentinel.core import evidence, fence, intent, keepalived, lost, manager, moves, standing
 from sentinel.core.state import Phase, Policy, State, Turn
 
 
 def decide(policy: Policy, state: State, now_s: float) -> Turn:
     """Take the step that the present phase asks for, and what is due in any of them."""
-    state = standing.believe(policy, state, now_s)
+    state = lost.believe(policy, state, now_s)
     state, actions = _in_phase(policy, state, now_s)
     state, kills = moves.kill_orphans(state, now_s)
     state, fences = fence.decide(policy, state, now_s)
@@ -75,12 +75,16 @@ def _up(policy: Policy, state: State, now_s: float) -> Turn:
     looks: tuple[Action, ...] = ()
     if manager.outdated(state):
         state, looks = manager.look_again(state, now_s, manager.LOOK_SLOWLY_S)
+    state, starts = _start_keepalived(policy, state, now_s)
+    return state, (*reports, *looks, *starts)
+
+
+def _start_keepalived(policy: Policy, state: State, now_s: float) -> Turn:
+    """Start the keepalived that sentinel has stopped, if it would not be told to yield."""
     kept = intent.paused(state) or standing.failing(policy, state, now_s)
-    if not memory.keepalived_stopped or kept:
-        return state, (*reports, *looks)
-    start = StartKeepalived(reason="HAProxy is healthy again")
-    state, actions = keepalived.act(state, start, now_s)
-    return state, (*reports, *looks, *actions)
+    if not state.memory.keepalived_stopped or kept:
+        return state, ()
+    return keepalived.act(state, StartKeepalived(reason="HAProxy is healthy again"), now_s)
 
 
 def _proved_late(policy: Policy, state: State, now_s: float) -> Turn:
@@ -127,7 +131,7 @@ def _dead(policy: Policy, state: State, now_s: float) -> Turn:
     purpose = _left_alone(state, now_s)
     if purpose:
         return moves.stand_down(state, purpose, now_s)
-    if manager.somebody_acts(state) and waited_s < manager.JOB_MAX_S:
+    if manager.somebody_acts(state.haproxy) and waited_s < manager.JOB_MAX_S:
         return manager.look_again(state, now_s, manager.LOOK_EVERY_S)
     rechecked = evidence.configuration_rechecked(policy, state) and not manager.contradicts(
         policy, state
@@ -172,7 +176,7 @@ def _mending(policy: Policy, state: State, now_s: float) -> Turn:
         return moves.try_again(policy, state, "HAProxy died right after its start", now_s)
     if state.verify_by_s is None or now_s < state.verify_by_s:
         return state, ()
-    if evidence.lives(policy, state):
+    if evidence.lives(policy, state) or (evidence.alive(state) and intent.paused(state)):
         return moves.accept_unproven(policy, state, now_s)
     waiting = ", ".join(evidence.waiting_for(policy, state)) or "a worker"
     return moves.try_again(policy, state, f"no proof of life after the start: {waiting}", now_s)
@@ -208,9 +212,13 @@ def _holding(policy: Policy, state: State, now_s: float) -> Turn:
     state, reports = _proved_late(policy, state, now_s)
     if standing.failing(policy, state, now_s):
         return replace(state, healthy_since_s=now_s), reports
-    hold_s = evidence.hold_s(policy, state)
-    if now_s - state.healthy_since_s < hold_s:
-        return state, reports
+    healthy_s, hold_s = now_s - state.healthy_since_s, evidence.hold_s(policy, state)
+    if healthy_s < hold_s:
+        told = standing.standing(policy, state, now_s)
+        if healthy_s < policy.hold_s or told is None or not told.serving:
+            return state, reports
+        state, starts = _start_keepalived(policy, state, now_s)
+        return state, (*reports, *starts)
     state = replace(state, memory=replace(state.memory, failed_since_s=None), failure="")
     reason = f"HAProxy has been healthy for {hold_s:g} s"
     healthy = Report(name="haproxy.healthy", level="info", fields=(("reason", reason),))
@@ -222,7 +230,7 @@ def _maint(policy: Policy, state: State, now_s: float) -> Turn:
         return moves.await_proof(policy, state, "HAProxy has been started", now_s)
     if not manager.fresh_look(state, now_s):
         return manager.look_again(state, now_s, manager.LOOK_SLOWLY_S)
-    if _left_alone(state, now_s) or manager.somebody_acts(state):
+    if _left_alone(state, now_s) or manager.somebody_acts(state.haproxy):
         return manager.look_again(state, now_s, manager.LOOK_SLOWLY_S)
     active = state.haproxy.active if state.haproxy is not None else "unknown"
     state = moves.enter(state, Phase.DEAD, f"unit is {active}", now_s)

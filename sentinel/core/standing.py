@@ -16,7 +16,7 @@ from typing import Final
 from sentinel.actions import Report
 from sentinel.core import evidence, intent
 from sentinel.core.state import Phase, Policy, Standing, State, Turn
-from sentinel.model import SILENT, Code, PoolView, Scope, Verdict
+from sentinel.model import SILENT, Code, PeerView, Scope, Verdict
 from sentinel.vrrp import VrrpInstance
 
 #: A process check older than this proves nothing: the lease is left to run out.
@@ -29,11 +29,6 @@ LOWERED_MAX: Final = 253
 DEGRADED_MAX: Final = 100
 #: A smaller loss is not worth the connections that a move of the VIP costs.
 DEGRADED_FROM_PCT: Final = 20
-#: Servers that are lost for this long are lost to the node that has the VIP. Two nodes notice the
-#: same loss at different times, as HAProxy's checks are some 2 s apart and sentinel's looks 5 s;
-#: the VIP must not move to one that is about to lose them as well.
-LOST_AFTER_S: Final = 10.0
-ALL_LOST_AFTER_S: Final = 7.0
 #: A peer that needs longer than this is slower than a start of HAProxy.
 SLOW_S: Final = 0.2
 #: A VIP that stays during a start stays for so long: HAProxy starts in a tenth of it.
@@ -52,7 +47,7 @@ def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
         return None
     if now_s - state.process_seen_s > PROCESS_STALE_S:
         return None
-    if state.phase is not Phase.UP:
+    if state.phase not in {Phase.UP, Phase.HOLDING}:
         return Standing(serving=_stays(policy, state, now_s), reason=state.reason)
     faults = tuple(_faults(policy, state, now_s))
     own = next((reason for reason, shared in faults if not shared), "")
@@ -61,6 +56,8 @@ def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
     down = intent.stepped_down(state)
     if down and _vrrp_awaited(policy, state, now_s):
         return None  # what a predecessor said still holds
+    if state.phase is Phase.HOLDING:
+        return _held(policy, state, now_s)
     if down:
         return _lowered(policy, state, LOWERED_MAX, down)
     if faults:
@@ -89,11 +86,10 @@ def _vrrp_awaited(policy: Policy, state: State, now_s: float) -> bool:
 
 def _stays(policy: Policy, state: State, now_s: float) -> bool:
     """Tell whether the VIP stays here during the first start after a death."""
-    if state.phase not in {Phase.DEAD, Phase.MENDING} or not _worth_staying(policy, state):
+    if not state.staying or not _worth_staying(policy, state):
         return False
     quick = state.down_since_s is not None and now_s - state.down_since_s < STAY_S
-    first = state.memory.attempt <= 1 and not state.unproven and not state.start_failed
-    return quick and first and (state.configuration is None or state.configuration.valid)
+    return quick and (state.configuration is None or state.configuration.valid)
 
 
 def _worth_staying(policy: Policy, state: State) -> bool:
@@ -116,6 +112,13 @@ def _lowered(policy: Policy, state: State, by: int, reason: str) -> Standing:
     if why_not_lowered(policy, state):
         return Standing(serving=False, reason=reason)
     return Standing(serving=True, reason=reason, lowered=by)
+
+
+def _held(policy: Policy, state: State, now_s: float) -> Standing:
+    """Leave the VIP to the peer for as long as that one can serve, and not to nobody."""
+    if policy.peer and _peer_fails(state, now_s):
+        return Standing(serving=True, reason=f"{state.reason}; the peer cannot serve")
+    return _lowered(policy, state, LOWERED_MAX, state.reason)
 
 
 def _shared_fault(policy: Policy, state: State, reason: str, now_s: float) -> Standing:
@@ -173,8 +176,8 @@ def peer_is_better(state: State, now_s: float, lost_pct: int | None = None) -> b
 
     One that is silent, or counts no servers, is not known to be better.
     """
-    peer = state.peer
-    if peer is None or peer.same_node or now_s - state.peer_heard_s > PEER_STALE_S:
+    peer = _heard(state, now_s)
+    if peer is None:
         return False
     if not peer.serving or lost_pct is None:
         return peer.serving is True and peer.overall == "healthy"
@@ -184,39 +187,18 @@ def peer_is_better(state: State, now_s: float, lost_pct: int | None = None) -> b
     return lost_pct - lost_there_pct >= PEER_BETTER_PCT
 
 
-# --- what is lost ---------------------------------------------------------------------------------
+def _peer_fails(state: State, now_s: float) -> bool:
+    """Tell whether the peer says that it cannot serve; one that is silent may well serve."""
+    peer = _heard(state, now_s)
+    return peer is not None and peer.serving is False
 
 
-def lose(state: State, pools: tuple[PoolView, ...], now_s: float) -> State:
-    """Know the pools, and since when as much of them as now is lost."""
-    total = sum(pool.total for pool in pools)
-    missing = total - sum(pool.up for pool in pools)
-    seen_pct = 100 * missing // total if total > 0 else 0
-    lost = state.lost
-    if seen_pct != lost.seen_pct:
-        lost = replace(lost, seen_pct=seen_pct, since_s=now_s)
-    return replace(state, pools=pools, lost=lost)
-
-
-def believe(policy: Policy, state: State, now_s: float) -> State:
-    """Believe in a loss or a gain in such an order that the VIP moves to a better node only.
-
-    Who has the VIP believes a loss when it has lasted and a gain at once; who has not believes a
-    loss at once and a gain after hold_s.
-    """
-    lost = state.lost
-    if lost.seen_pct == lost.believed_pct:
-        return state
-    worse = lost.seen_pct > lost.believed_pct
-    holds = state.vrrp is not None and bool(state.vrrp.held)
-    wait_s = 0.0
-    if holds and worse:
-        wait_s = ALL_LOST_AFTER_S if lost.seen_pct == 100 else LOST_AFTER_S  # noqa: PLR2004
-    elif not holds and not worse:
-        wait_s = policy.hold_s
-    if now_s - lost.since_s < wait_s:
-        return state
-    return replace(state, lost=replace(lost, believed_pct=lost.seen_pct))
+def _heard(state: State, now_s: float) -> PeerView | None:
+    """Return what the peer has said of itself; None when that is too old, or was not the peer."""
+    peer = state.peer
+    if peer is None or peer.same_node or now_s - state.peer_heard_s > PEER_STALE_S:
+        return None
+    return peer
 
 
 # --- what keeps a living HAProxy from being worth the VIP -----------------------------------------
@@ -230,31 +212,47 @@ def failing(policy: Policy, state: State, now_s: float) -> str:
 def _faults(policy: Policy, state: State, now_s: float) -> Iterator[tuple[str, bool]]:
     """Yield each fault, and whether the peer may share it."""
     for name, check in state.checks.items():
-        known = policy.checks.get(name)
-        if known is None or not known.yields or check.health.up:
-            continue
-        if evidence.counts(policy, state, name) and not _excused(policy, state, name, now_s):
-            mending = check.last.verdict is Verdict.PASS  # not often enough yet
-            shared = known.scope is Scope.FRONTEND and (mending or check.last.code in _SHARED)
-            yield f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip(), shared
+        if _is_down(policy, state, name, now_s):
+            words = f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip()
+            yield words, _may_be_shared(policy, state, name)
     waiting = evidence.waiting_for(policy, state) if state.unproven else ()
     missing = [name for name in waiting if policy.checks[name].yields]
     if missing:
-        yield f"{', '.join(missing)} has not answered since the start", False
+        shared = all(_waits_for_server(policy, state, name) for name in missing)
+        yield f"{', '.join(missing)} has not answered since the start", shared
 
 
-def _excused(policy: Policy, state: State, name: str, now_s: float) -> bool:
-    """Tell whether the silence of a frontend is not HAProxy's own.
+def _is_down(policy: Policy, state: State, name: str, now_s: float) -> bool:
+    """Tell whether a check that yields is DOWN, and not excused.
 
-    A full HAProxy lets requests wait. And one that accepts, while its runtime API answers, waits
-    for a server: sentinel chose the path of a probe that it discovered, so that a slow server alone
-    must not take the VIP off both nodes. What made it DOWN counts, also while it begins to pass.
+    A full HAProxy lets requests wait. One that waits for a server is excused where sentinel chose
+    the path of the probe.
     """
-    code = state.checks[name].failed_code
-    if code not in SILENT:
+    known, check = policy.checks.get(name), state.checks[name]
+    if known is None or not known.yields or check.health.up:
         return False
-    if evidence.saturated(state, now_s):
-        return True
+    full = check.failed_code in SILENT and evidence.saturated(state, now_s)
+    excused = full or (known.discovered and _waits_for_server(policy, state, name))
+    return evidence.counts(policy, state, name) and not excused
+
+
+def _may_be_shared(policy: Policy, state: State, name: str) -> bool:
+    """Tell whether the peer may well get the same answers; also of one that begins to pass."""
+    last = state.checks[name].last
+    if last.scope is not Scope.FRONTEND:
+        return False
+    mending = last.verdict is Verdict.PASS
+    return mending or last.code in _SHARED or _waits_for_server(policy, state, name)
+
+
+def _waits_for_server(policy: Policy, state: State, name: str) -> bool:
+    """Tell whether a frontend accepts, and HAProxy answers, but not what a server is to answer.
+
+    What made it DOWN counts, also while it begins to pass.
+    """
+    check = state.checks.get(name)
+    if check is None or check.last.scope is not Scope.FRONTEND:
+        return False
     apis = evidence.asked(policy, state, Scope.RUNTIME).values()
     answers = any(api.health.up and evidence.spoke(api.last) for api in apis)
-    return policy.checks[name].discovered and code is Code.L7TOUT and answers
+    return answers and check.failed_code is Code.L7TOUT

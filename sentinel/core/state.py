@@ -199,11 +199,17 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """The share of servers that is down, in percent: seen now and since when, and believed."""
+    """The share of servers that is down, in percent: seen now, and believed.
+
+    What is seen has been other than what is believed since *apart_since_s*, at least as much as
+    *sure_pct*, and just as it is now since *since_s*.
+    """
 
     seen_pct: int = 0
     since_s: float = 0.0
     believed_pct: int = 0
+    sure_pct: int = 0
+    apart_since_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +237,7 @@ class State:
     """Everything the next decision rests on."""
 
     started_s: float | None = None  # the first step of this run of sentinel
+    stepped_s: float = 0.0  # the last one
     phase: Phase = Phase.LEARNING
     phase_since_s: float = 0.0
     previous: Phase = Phase.LEARNING
@@ -263,7 +270,8 @@ class State:
     keepalived_death_told: bool = False
     keepalived_left_vips: bool = False  # when it died
     claimed: tuple[str, ...] = ()  # the instances that the peer has spoken for since then
-    fence_again_s: float = 0.0  # its VIPs were removed: not again before
+    fence_failed: bool = False  # its VIPs could not be removed
+    fence_again_s: float = 0.0  # not to be tried again before
 
     # the service manager's opinion, and when it was last asked
     haproxy: ServiceState | None = None
@@ -289,6 +297,7 @@ class State:
     attempted_incarnation: int = 0  # the one before the start that is to be proved
     verify_by_s: float | None = None
     start_failed: str = ""  # what the service manager said of a start that failed
+    staying: bool = False  # the VIP may stay during the first start
     unproven: bool = False  # the present incarnation did not prove itself in time
     failure: str = ""  # the last failure reported, so that it is reported once
     healthy_since_s: float = 0.0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sentinel.actions import Report
 from sentinel.core.evidence import alive, saturated
-from sentinel.core.standing import lose
+from sentinel.core.lost import lose
 from sentinel.core.state import State
 from sentinel.events import AddressTaken
 from sentinel.model import (

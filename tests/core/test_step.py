@@ -5,7 +5,7 @@ from dataclasses import replace
 from sentinel.actions import Report, RestartHaproxy
 from sentinel.core import CheckPolicy, Memory, Policy, State, moves, step
 from sentinel.events import CheckRemoved, Finished, Tick
-from sentinel.model import Proc, Scope
+from sentinel.model import Instance, Proc, Scope
 
 POLICY = Policy(checks={"process": CheckPolicy(scope=Scope.PROCESS, rise=1, fall=1)})
 
@@ -14,8 +14,8 @@ def test_what_a_predecessor_began_changes_nothing() -> None:
     """The end of an action that this state did not begin is at most reported."""
     state, _ = step(POLICY, State(), Tick(), 100.0)
     action = RestartHaproxy(attempt=1, reason="worker died")
-    assert step(POLICY, state, Finished(action=action, ok=True), 101.0) == (state, ())
-    after, actions = step(POLICY, state, Finished(action=action, ok=False, detail="no"), 102.0)
+    assert step(POLICY, state, Finished(action=action, ok=True), 100.0) == (state, ())
+    after, actions = step(POLICY, state, Finished(action=action, ok=False, detail="no"), 100.0)
     assert after == state
     assert [action.name for action in actions if isinstance(action, Report)] == ["action.failed"]
 
@@ -46,11 +46,14 @@ def test_an_orphan_waits_for_the_restart_under_way() -> None:
     """A second action on HAProxy would make the core forget the first, and wait for it for ever."""
     restart = RestartHaproxy(attempt=1, reason="it died")
     orphan = Proc(pid=7, start_ticks=1)
-    state = State(in_flight=restart, orphans={orphan: 0.0}, listeners_seen_s=60.0)
+    alive = Instance(master=None, worker=Proc(pid=8, start_ticks=2))
+    state = State(instance=alive, in_flight=restart, orphans={orphan: 0.0}, listeners_seen_s=60.0)
     assert moves.kill_orphans(state, 60.0) == (state, ())
     free, actions = moves.kill_orphans(replace(state, in_flight=None), 60.0)
     assert free.in_flight is not None
     assert [type(action).__name__ for action in actions] == ["KillHaproxy"]
+    dead = replace(state, in_flight=None, instance=None)
+    assert moves.kill_orphans(dead, 60.0) == (dead, ())
 
 
 def test_a_removed_check_has_to_prove_itself_again() -> None:
