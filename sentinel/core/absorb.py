@@ -179,7 +179,7 @@ def _health(
     new = seen.scope in _OF_AN_INCARNATION and before.answered_incarnation < event.incarnation
     if new and seen.verdict is Verdict.PASS:
         return Health.fresh(known.rise, known.fall)
-    return before.health.after(seen.verdict)
+    return before.health.under(known.rise, known.fall).after(seen.verdict)
 
 
 def _untold(state: State, seen: Observation) -> bool:

@@ -113,6 +113,12 @@ class Health:
         """Fully UP or fully DOWN: not changing."""
         return self.counter in {0, self.rise + self.fall - 1}
 
+    def under(self, rise: int, fall: int) -> Health:
+        """Go on under other bounds, which a reload of sentinel may bring: fully UP or fully DOWN."""
+        if (rise, fall) == (self.rise, self.fall):
+            return self
+        return Health(rise=rise, fall=fall, counter=rise + fall - 1 if self.up else 0)
+
     def after(self, verdict: Verdict) -> Health:
         """Count one more result."""
         match verdict:
