@@ -1,8 +1,8 @@
 """The checks: one kind a file. A check looks, measures and judges; it never acts.
 
 To add one: write an object with the shape of ``Check``, return an Observation from it, and build
-it in ``supervisor``'s wiring. A check keeps to its own deadline and says UNKNOWN when it could not
-look at all; it raises only for our own mistakes.
+it in ``wiring`` (what is about the pair: in ``pair``). A check keeps to its own deadline and says
+UNKNOWN when it could not look at all; it raises only for our own mistakes.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from sentinel.configfile.duration import write_duration
 
 #: Names of sentinel's own checks, which status and logs show beside the configured ones.
 RESERVED_NAMES: Final = frozenset(
-    {"process", "listeners", "runtime", "configuration", "backends", "vrrp", "peer"}
+    {"process", "listeners", "runtime", "configuration", "backends", "vrrp", "rivals", "peer"}
 )
 #: What sentinel keeps in run_dir and cannot be told to keep elsewhere.
 RUN_DIR_NAMES: Final = ("lock", "memory.json", "invocation.json")
