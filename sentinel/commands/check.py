@@ -1,7 +1,8 @@
-"""``sentinel check``: the verdict that keepalived's hook gives, in words.
+"""``sentinel check``: the verdict that keepalived gets on this node, in words.
 
-Reads what the hook reads, the lease first and HAProxy's process when the lease is over, and exits
-as it exits: 0 this node may hold the VIP, 1 it may not. It asks nobody and changes nothing.
+Reads what keepalived and its hook read: the lease, HAProxy's process when the lease is over, and
+the track file, in which anything but 0 is FAULT (keepalived.conf(5)). Exit status: 0 this node may
+hold the VIP, 1 it may not. It asks nobody and changes nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import errno
 import os
 import re
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
+
+if TYPE_CHECKING:
+    from sentinel.config import Config
 
 #: The hook's own bounds (contrib/keepalived/chk_sentinel.sh).
 _PIDS_MAX: Final = 64
@@ -36,18 +40,31 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the verdict and return it."""
-    from sentinel.drivers.lease import read_lease  # noqa: PLC0415  (as light as can be)
+    serving, why = _verdict(configuration("check", args.config))
+    print(f"{'OK' if serving else 'FAIL'}: {why}")
+    return 0 if serving else 1
 
-    config = configuration("check", args.config)
+
+def _verdict(config: Config) -> tuple[bool, str]:
+    """Return whether this node may hold the VIP, and by what."""
+    from sentinel.drivers.lease import read_lease, read_track  # noqa: PLC0415  (as light as can be)
+
     now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
     lease = read_lease(config.lease_file, now_cs=round(now_s * 100))
+    path, number = config.track_file, read_track(config.track_file)
     if lease is not None:
-        left_s = lease.deadline_cs / 100 - now_s
-        print(f"{'OK' if lease.serving else 'FAIL'}: by sentinel's lease, good for {left_s:.1f} s")
-        return 0 if lease.serving else 1
+        why = f"by sentinel's lease, good for {lease.deadline_cs / 100 - now_s:.1f} s"
+        if lease.serving and number != 0:
+            why = f"{path} says {number}, which is FAULT, and is not as sentinel writes it"
+        serving = lease.serving and number == 0
+        return serving, why if serving else f"{why}: see sentinel status"
     serving, why = _look(config.haproxy.pidfile)
-    print(f"{'OK' if serving else 'FAIL'}: there is no valid lease (is sentinel running?); {why}")
-    return 0 if serving else 1
+    if number == 0:
+        return serving, f"there is no valid lease (is sentinel running?); {why}"
+    return False, (
+        f"there is no valid lease (is sentinel running?), and {path} was left at {number}, which is"
+        f" FAULT to keepalived: systemctl start sentinel, or echo 0 > {path}; {why}"
+    )
 
 
 def _look(pidfile: str) -> tuple[bool, str]:
@@ -60,8 +77,8 @@ def _look(pidfile: str) -> tuple[bool, str]:
         return False, f"no HAProxy found: {pidfile}: {error.strerror}"
     for pid in pids:
         stat = read_stat(pid)
-        if stat is not None and stat.name == "haproxy" and stat.state not in "ZTtXx":
-            return True, f"haproxy {pid} of {pidfile} is running"
+        if stat is not None and stat.name.startswith("haproxy") and stat.state not in "ZTtXx":
+            return True, f"{stat.name} {pid} of {pidfile} is running"
     return False, f"no process of {pidfile} is a running haproxy"
 
 

@@ -20,6 +20,7 @@ import errno
 import math
 import os
 import re
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from sentinel.config import Config
 AHEAD_MAX_S: Final = 61
 _READ_BYTES_MAX: Final = 128
 _LEASE: Final = re.compile(rb"[ \t]*(OK|FAIL)[ \t]+((?:0|[1-9][0-9]{0,8})[0-9]{2})[ \t]*\n")
+_NUMBER: Final = re.compile(rb"\s*([+-]?[0-9]{1,9})")
 _UPTIME: Final = re.compile(rb"([0-9]{1,12}\.[0-9]{2})\n")
 
 
@@ -109,6 +111,18 @@ def read_lease(path: str, *, now_cs: int) -> Lease | None:
     return Lease(serving=match[1] == b"OK", deadline_cs=deadline_cs)
 
 
+def read_track(path: str) -> int:
+    """Return the number in a track file; 0 where there is none, as keepalived takes it.
+
+    Of a track file without a weight anything but 0 is FAULT (keepalived.conf(5), track_file).
+    """
+    try:
+        match = _NUMBER.match(_read(path))
+    except OSError:
+        return 0
+    return 0 if match is None else int(match[1])
+
+
 def _called_s(path: str) -> float | None:
     try:
         match = _UPTIME.match(_read(path))
@@ -118,13 +132,14 @@ def _called_s(path: str) -> float | None:
 
 
 def _read(path: str) -> bytes:
-    """Return the first bytes of a plain file, empty when it is missing; never waits on a FIFO."""
+    """Return the first bytes of a plain file, none of anything else; never waits on a FIFO."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
     try:
-        return os.read(fd, _READ_BYTES_MAX)
+        plain = stat.S_ISREG(os.fstat(fd).st_mode)
+        return os.read(fd, _READ_BYTES_MAX) if plain else b""
     finally:
         os.close(fd)
 

@@ -1,9 +1,10 @@
-"""``sentinel check``: the hook's own verdict, in words; both are run on every case."""
+"""``sentinel check``: the verdict of hook and track file, in words; the hook is run as well."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -13,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from haproxies import answering_config, free_port, running_haproxy, start_haproxy, wait_until
+from haproxies import (
+    EXECUTABLE,
+    answering_config,
+    free_port,
+    running_haproxy,
+    start_haproxy,
+    wait_until,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +41,7 @@ class Place:
 
     lease: Path
     pidfile: Path
+    track: Path
     config: Path
 
     def hook(self) -> int:
@@ -62,11 +71,12 @@ class Place:
 def place_in(folder: Path) -> Place:
     """Prepare a place without lease or pidfile."""
     place = Place(
-        lease=folder / "lease", pidfile=folder / "haproxy.pid", config=folder / "sentinel.toml"
+        lease=folder / "lease",
+        pidfile=folder / "haproxy.pid",
+        track=folder / "track",
+        config=folder / "sentinel.toml",
     )
-    place.config.write_text(
-        f'[hook]\nlease_file = "{place.lease}"\n[haproxy]\npidfile = "{place.pidfile}"\n'
-    )
+    place.config.write_text(f'run_dir = "{folder}"\nhaproxy.pidfile = "{place.pidfile}"\n')
     return place
 
 
@@ -93,6 +103,7 @@ def test_a_good_lease_is_the_verdict(
     assert place.verdict() == verdict
     said = capsys.readouterr().out
     assert said.startswith(f"{word}: by sentinel's lease, good for ")
+    assert ("see sentinel status" in said) is (word == "FAIL")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +182,75 @@ def test_states_of_a_process_are_judged_alike(place: Place, tmp_path: Path) -> N
     assert place.verdict() == 1
     place.pidfile.write_text(f"{os.getpid()}\n")
     assert place.verdict() == 1
+
+
+@pytest.mark.real
+def test_a_haproxy_of_another_name_is_known(place: Place, tmp_path: Path) -> None:
+    """Several versions are installed side by side, and haproxy.executable names one."""
+    executable = tmp_path / "haproxy-2.8.3-is-long"
+    shutil.copyfile(EXECUTABLE, executable)
+    executable.chmod(0o755)
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(answering_config(free_port()))
+    with subprocess.Popen([str(executable), "-f", str(config)]) as haproxy:
+        try:
+            place.pidfile.write_text(f"{haproxy.pid}\n")
+            wait_until(lambda: place.hook() == 0, "it has become haproxy-2.8.3-is")
+            assert place.verdict() == 0
+        finally:
+            haproxy.kill()
+
+
+# --- the track file -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [("0\n", 0), ("0", 0), ("", 0), ("-0\n", 0), ("text\n", 0), ("1\n", 1), (" -3", 1), ("254", 1)],
+)
+def test_the_track_file_is_heard_beside_the_lease(
+    place: Place, capsys: pytest.CaptureFixture[str], text: str, verdict: int
+) -> None:
+    """Both reach keepalived: FAULT by one is not undone by the other."""
+    place.lease_for("OK", LEAD_S)
+    place.track.write_text(text)
+    assert place.check() == verdict
+    said = capsys.readouterr().out
+    assert (f"{place.track} says " in said) is bool(verdict)
+    place.lease_for("FAIL", LEAD_S)
+    assert place.check() == 1
+
+
+@pytest.mark.real
+def test_a_track_file_that_was_left_is_told_with_its_cure(
+    place: Place, haproxy: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hook says yes to a HAProxy that lives, and keepalived stays in FAULT all the same."""
+    place.pidfile.write_text(f"{haproxy}\n")
+    place.track.write_text("1\n")
+    place.lease.write_text("FAIL 1\n")  # of long ago
+    assert (place.hook(), place.check()) == (0, 1)
+    said = capsys.readouterr().out
+    assert said.startswith("FAIL: there is no valid lease")
+    assert f"{place.track} was left at 1" in said
+    assert f"systemctl start sentinel, or echo 0 > {place.track}" in said
+    assert f"haproxy {haproxy}" in said
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "endless"])
+def test_what_is_no_track_file_is_neither_waited_for_nor_read_whole(
+    place: Place, kind: str
+) -> None:
+    """As keepalived takes it, that is 0."""
+    place.lease_for("OK", LEAD_S)
+    match kind:
+        case "fifo":
+            os.mkfifo(place.track)
+        case "folder":
+            place.track.mkdir()
+        case _:
+            place.track.symlink_to("/dev/zero")
+    assert place.check() == 0
 
 
 @settings(

@@ -226,12 +226,30 @@ def test_the_direct_look_judges_the_state(place: Place, state: str, verdict: int
     assert place.ask() == verdict
 
 
-@pytest.mark.parametrize("name", ["haproxy2", "haprox", "nginx", "a b", ""])
-def test_the_direct_look_knows_haproxy_by_its_whole_name(place: Place, name: str) -> None:
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("haproxy-2.8", MAY),  # haproxy.executable names one of several that are installed
+        ("haproxy-3.0.5-1", MAY),
+        ("haproxy) Z 1", MAY),  # a name may be anything; the state follows the last parenthesis
+        ("haproxy*", MAY),
+        ("haprox", MAY_NOT),
+        ("my-haproxy", MAY_NOT),
+        ("nginx", MAY_NOT),
+        ("a b", MAY_NOT),
+        ("", MAY_NOT),
+    ],
+)
+def test_the_direct_look_knows_haproxy_by_the_beginning_of_its_name(
+    place: Place, shell: tuple[str, ...], name: str, verdict: int
+) -> None:
     """A reused pid belongs to somebody else."""
     place.pidfile.write_text("42\n")
     place.process(42, "S", name)
-    assert place.ask() == MAY_NOT
+    assert place.ask(shell) == verdict
+    place.process(42, "Z", name)
+    assert place.ask(shell) == MAY_NOT
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.config import Config, Hook
-from sentinel.drivers.lease import Claim, Lease, read_lease
+from sentinel.drivers.lease import Claim, Lease, read_lease, read_track
 
 HOOK = Path(__file__).parents[2] / "contrib" / "keepalived" / "chk_sentinel.sh"
 
@@ -190,6 +190,31 @@ else: mount("-o", "remount,rw", "/mnt")
 claim.write(serving=False, now_s=3.0)
 print([claim.error, *files()])
 """
+
+
+# --- the track file, read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [(b"0\n", 0), (b"1\n", 1), (b" -253", -253), (b"", 0), (b"yes\n", 0), (b"\xff" * 4096, 0)],
+)
+def test_track_file_is_read_as_a_number(tmp_path: Path, content: bytes, number: int) -> None:
+    """What is none counts as 0, as keepalived takes it."""
+    path = tmp_path / "track"
+    assert read_track(str(path)) == 0
+    path.write_bytes(content)
+    assert read_track(str(path)) == number
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    """A writer could feed a FIFO anything, and the hook opens none."""
+    path = tmp_path / "track"
+    os.mkfifo(path)
+    with path.open("r+b", buffering=0) as fifo:  # both ends
+        fifo.write(b"1\nOK 100300\n")
+        assert read_track(str(path)) == 0
+        assert read_lease(str(path), now_cs=100000) is None
 
 
 # --- the hook's sign --------------------------------------------------------------------------
