@@ -30,11 +30,22 @@ def setting(default: Any, doc: str, **bounds: Any) -> Any:  # noqa: ANN401  (as 
 
 
 class Manager(StrEnum):
-    """Who starts and stops a service."""
+    """Who starts and stops a service.
+
+    What the commands start themselves lives where sentinel lives. In the sandbox of
+    sentinel.service neither HAProxy nor keepalived can work: each needs a unit there, to which
+    Debian's /etc/init.d scripts lead as well.
+    """
 
     AUTO = "auto"
     SYSTEMD = "systemd"
     COMMANDS = "commands"
+
+
+_MANAGER_DOC: Final = (
+    "systemd where it runs the unit, else the commands; under systemd it needs a unit, as what the"
+    " commands start themselves cannot work in sentinel.service's sandbox"
+)
 
 
 class OnFail(StrEnum):
@@ -143,7 +154,7 @@ COMMAND_PACE: Final = Pace(inter_s=5.0, fastinter_s=1.0, downinter_s=5.0, timeou
 class Haproxy:
     """Which HAProxy is supervised and who starts it."""
 
-    manager: Manager = setting(Manager.AUTO, "systemd where it runs the unit, else the commands")
+    manager: Manager = setting(Manager.AUTO, _MANAGER_DOC)
     unit: str = setting("haproxy.service", "systemd unit")
     start: tuple[str, ...] = setting(("/etc/init.d/haproxy", "start"), "start command")
     stop: tuple[str, ...] = setting(("/etc/init.d/haproxy", "stop"), "stop command")
@@ -151,7 +162,11 @@ class Haproxy:
     command_timeout_s: float = setting(
         20.0, "deadline of one call to the service manager", minimum=0.1, maximum=600
     )
-    executable: str = setting("/usr/sbin/haproxy", "the program", absolute_path=True)
+    executable: str = setting(
+        "/usr/sbin/haproxy",
+        "the program; its name begins with haproxy, or keepalived's hook does not know it",
+        absolute_path=True,
+    )
     config: tuple[str, ...] = setting(
         ("/etc/haproxy/haproxy.cfg",), "configuration files while none is running to be asked"
     )
@@ -182,7 +197,7 @@ class Restart:
 class Keepalived:
     """keepalived's service, and when it is stopped and started again."""
 
-    manager: Manager = setting(Manager.AUTO, "systemd where it runs the unit, else the commands")
+    manager: Manager = setting(Manager.AUTO, _MANAGER_DOC)
     unit: str = setting("keepalived.service", "systemd unit")
     start: tuple[str, ...] = setting(("/etc/init.d/keepalived", "start"), "start command")
     stop: tuple[str, ...] = setting(("/etc/init.d/keepalived", "stop"), "stop command")
@@ -281,7 +296,11 @@ class Command:
     """One command check: ``[[command]]``. Exit 0 passes, anything else fails."""
 
     name: str = setting("", "name in status and logs")
-    argv: tuple[str, ...] = setting((), "program and arguments, no shell")
+    argv: tuple[str, ...] = setting(
+        (),
+        "program and arguments, no shell; it lives in sentinel.service's sandbox: all files are"
+        " read-only, /tmp too, and it can become no other user",
+    )
     on_fail: OnFail = setting(OnFail.ALERT, "yield the VIP, or only alert")
     pace: Pace = field(default=COMMAND_PACE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -88,6 +89,14 @@ def test_the_exit_statuses_are_told(capsys: pytest.CaptureFixture[str]) -> None:
         parser().parse_args(["status", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "0 healthy, 1 degraded or failed, 3 sentinel is not running, 4 unknown" in shown
+
+
+def test_what_ends_the_restarts_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A service manager needs it."""
+    with pytest.raises(SystemExit):
+        parser().parse_args(["run", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{os.EX_CONFIG} the configuration is wrong" in shown
 
 
 def test_the_version_is_told() -> None:

@@ -4,11 +4,16 @@ SIGHUP reads the configuration again and keeps the old one when the new one is w
 SIGINT end sentinel and leave HAProxy, keepalived and the track file as they are; the lease runs
 out, and from then on keepalived's hook looks at HAProxy's process for itself. SIGUSR1 runs every
 check now.
+
+Exit status: 0 it was told to end, 1 another sentinel runs or the lock cannot be taken, 2 usage, 78
+the configuration is wrong (EX_CONFIG of sysexits.h: starting it again is of no use before somebody
+has mended the file).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from sentinel.commands import CONFIG_DEFAULT, Subparsers
@@ -32,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Supervise until told to stop: 0 after SIGTERM, 1 for a wrong configuration or a held lock."""
+    """Supervise until told to stop; the exit statuses are in the docstring above."""
     from sentinel.configfile import ConfigError, load  # noqa: PLC0415
     from sentinel.daemon import AlreadyRunningError, serve  # noqa: PLC0415
 
@@ -41,4 +46,4 @@ def run(args: argparse.Namespace) -> int:
         return serve(config, lambda: load(args.config), dry_run=args.dry_run)
     except (ConfigError, AlreadyRunningError) as error:
         print(f"sentinel run: {error}", file=sys.stderr)
-        return 1
+        return os.EX_CONFIG if isinstance(error, ConfigError) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_the_service_is_fed_and_comes_back() -> None:
         "StartLimitIntervalSec": ["0"],
     }
     assert {key: unit[key] for key in expected} == expected
+
+
+def test_a_wrong_configuration_is_not_started_for_ever() -> None:
+    """What ``sentinel run`` exits with ends the restarts, and a reload looks at the file first.
+
+    systemd.service(5), ExecReload=: of several lines the first that fails is the last.
+    """
+    unit = settings(UNIT)
+    assert unit["RestartPreventExitStatus"] == [str(os.EX_CONFIG)]
+    program = unit["ExecStart"][0]
+    assert unit["ExecReload"] == [program, "config", "check", "/bin/kill", "-HUP", "$MAINPID"]
 
 
 @pytest.mark.parametrize("file", [UNIT, *DROPINS], ids=lambda file: "/".join(file.parts[-2:]))

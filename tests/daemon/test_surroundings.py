@@ -42,7 +42,7 @@ PACE = {
 # --- its configuration ----------------------------------------------------------------------------
 
 
-def refused(config: str, prefix: Sequence[str] = ()) -> list[str]:
+def refused(config: str, prefix: Sequence[str] = (), status: int = os.EX_CONFIG) -> list[str]:
     """Run ``sentinel run``, which must refuse to; return what it says on stderr."""
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "sentinel", "run", "--config", config],
@@ -52,7 +52,7 @@ def refused(config: str, prefix: Sequence[str] = ()) -> list[str]:
         cwd=ROOT,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == status
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()
@@ -92,7 +92,7 @@ def test_a_run_dir_that_cannot_be_used_is_refused(idle: Node) -> None:
     """Without a lock there might be two of them."""
     (idle.folder / "file").touch()
     idle.configure(run_dir=str(idle.folder / "file"))
-    (line,) = refused(str(idle.sentinel_toml))
+    (line,) = refused(str(idle.sentinel_toml), status=1)
     assert "cannot lock" in line
 
 

@@ -154,7 +154,10 @@ def test_reload(balancer: LoadBalancer) -> None:
         balancer.node.run("systemctl", "reload", "sentinel")
         wait_until(lambda: balancer.status()["restarts"]["budget"] == 1, "the new budget")
         balancer.node.write(SENTINEL_TOML, quick().replace("budget", "budgett"))
-        balancer.node.run("systemctl", "reload", "sentinel")
+        assert balancer.node.run("systemctl", "reload", "sentinel", check=False).returncode != 0
+        assert "restart.budgett: unknown key" in balancer.node.journal("sentinel")
+        assert balancer.events("sentinel.reload_refused") == []  # it was not even asked
+        balancer.signal_sentinel("HUP")  # without a look at the file
         refused = balancer.wait_event("sentinel.reload_refused")
         balancer.wait_overall("healthy")
 
@@ -182,7 +185,10 @@ def test_a_second_one_refuses(balancer: LoadBalancer) -> None:
 
 
 def test_a_wrong_configuration_at_the_start(balancer: LoadBalancer) -> None:
-    """It is refused with file, key and cure; the hook looks for itself, and a mended one starts."""
+    """It is refused once, with file, key and cure; the hook looks for itself meanwhile.
+
+    The unit has failed, for whoever watches units; a mended file is started by hand.
+    """
     balancer.node.write(SENTINEL_TOML, "[restart]\nbudgett = 1\n")
 
     balancer.node.run("systemctl", "start", "sentinel", check=False)
@@ -191,5 +197,9 @@ def test_a_wrong_configuration_at_the_start(balancer: LoadBalancer) -> None:
     assert f"{SENTINEL_TOML}: restart.budgett: unknown key" in said
     assert balancer.hook() == 0
     assert balancer.has_vip()
+    unit = balancer.node.unit("sentinel")
+    found = {name: unit[name] for name in ("ActiveState", "ExecMainStatus", "NRestarts")}
+    assert found == {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"}
     balancer.node.write(SENTINEL_TOML, QUICK)
-    balancer.wait_overall("healthy")  # systemd goes on trying
+    balancer.node.run("systemctl", "start", "sentinel")
+    balancer.wait_overall("healthy")
