@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sentinel.config import Config
 from sentinel.configfile import ConfigError
+from sentinel.drivers.lease import read_track
 from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
 from sentinel.log import EventLog, configure
@@ -49,7 +50,8 @@ def _lock(path: Path) -> Iterator[None]:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             raise AlreadyRunningError(
                 f"sentinel is already running as process {holder or '(unknown)'}, which holds"
-                f" {path}: stop it first, or give this one another run_dir"
+                f" {path}: stop it first; a second one, for another HAProxy, needs another run_dir"
+                " and no file or socket of the first"
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -65,8 +67,7 @@ class _Daemon:
         self._dry_run = dry_run
         self._notifier = Notifier()
         self._log = self._open_log(config)
-        self._status = LocalSocket(Path(config.status_socket), config.status.group)
-        self._control = LocalSocket(Path(config.control_socket), "", hears=True)
+        self._status, self._control = _sockets(config)
         self._wiring: Wiring | None = None
         self._next: Config | None = None  # read at SIGHUP, for when the present wiring has ended
         self._stopping = False
@@ -88,7 +89,7 @@ class _Daemon:
             self._notifier.stopping()
             self._status.close()
             self._control.close()
-            self._log.emit("sentinel.stopped", "info", {"pid": os.getpid()})
+            self._report_end()
             self._log.close()
             self._notifier.close()
         return 0
@@ -117,13 +118,24 @@ class _Daemon:
         if (config.log, config.node) != (self._config.log, self._config.node):
             self._log.close()
             self._log = self._open_log(config)
-        if config.status != self._config.status:
+        if config.status != self._config.status or self._status.error:
             self._status.close()
-            self._status = LocalSocket(Path(config.status_socket), config.status.group)
             self._control.close()
-            self._control = LocalSocket(Path(config.control_socket), "", hears=True)
+            self._status, self._control = _sockets(config)
         self._config, self._next = config, None
         self._log.emit("sentinel.reloaded", "info", {})
+
+    def _report_end(self) -> None:
+        """Say that it ends, and in what it leaves keepalived: the track file stays as it is.
+
+        That is right for a restart, and nobody's wish after a stop.
+        """
+        path = self._config.track_file
+        left = ""
+        if not self._dry_run and read_track(path) != 0:
+            left = f"{path} leaves keepalived in FAULT: start sentinel, or echo 0 > {path}"
+        fields = {"pid": os.getpid()} | ({"reason": left} if left else {})
+        self._log.emit("sentinel.stopped", "warning" if left else "info", fields)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -152,3 +164,11 @@ class _Daemon:
 
     def _open_log(self, config: Config) -> EventLog:
         return configure(config.log, node=node_of(config))
+
+
+def _sockets(config: Config) -> tuple[LocalSocket, LocalSocket]:
+    """Return the sockets of status and control, which do not listen yet."""
+    return (
+        LocalSocket(Path(config.status_socket), config.status.group),
+        LocalSocket(Path(config.control_socket), "", hears=True),
+    )

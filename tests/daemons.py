@@ -120,13 +120,7 @@ class Node:
             },
             "configuration": {"inter": "200ms", "fastinter": "200ms", "downinter": "200ms"},
             "backends": {"enabled": False},
-            "hook": {
-                "lease_file": str(at / "lease"),
-                "track_file": str(at / "track"),
-                "sign": str(at / "hook-called"),
-            },
             "log": {"target": "none"},
-            "status": {"socket": str(at / "status.sock")},
         }
 
     def command(self, name: str, body: str) -> None:

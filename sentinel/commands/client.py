@@ -42,7 +42,8 @@ def _answer(path: str, line: bytes, timeout_s: float) -> dict[str, Any]:
         document = json.loads(_receive(path, line, timeout_s))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise NoAnswerError(
-            f"sentinel is not running (nobody listens on {path}): systemctl start sentinel",
+            "sentinel is not running (systemctl start sentinel), or could not listen"
+            f" (journalctl -u sentinel): nobody listens on {path}",
             NOT_RUNNING,
         ) from error
     except PermissionError as error:

@@ -26,7 +26,7 @@ _NO_LINE: Final = (asyncio.IncompleteReadError, asyncio.LimitOverrunError, Unico
 
 
 class LocalSocket:
-    """One Unix socket; *error* says why it does not listen, empty while it does.
+    """One Unix socket; *error* says why it does not listen, or not for whom it was meant.
 
     One that *hears* reads a line of each client before it answers.
     """
@@ -53,11 +53,11 @@ class LocalSocket:
         try:
             if self._is_taken():
                 raise FileExistsError(errno.EADDRINUSE, "another process listens on it")
-            listener = self._bind()
-        except (OSError, KeyError) as error:
-            self.error = f"socket {self.path}: {_in_words(error)}"
+            self.error = ""
+            listener = self._bind(self._readers())
+        except OSError as error:
+            self.error = f"socket {self.path}: {error.strerror or error}"
             return
-        self.error = ""
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listener, limit=LINE_BYTES_MAX
         )
@@ -77,16 +77,28 @@ class LocalSocket:
             # EAGAIN: somebody listens, and has no time for more than he has (connect(2))
             return client.connect_ex(os.fspath(self.path)) in {0, errno.EAGAIN}
 
-    def _bind(self) -> socket.socket:
+    def _readers(self) -> int | None:
+        """Return the group that may ask; None is root alone, who asks why the others cannot."""
+        if not self._group:
+            return None
+        try:
+            return grp.getgrnam(self._group).gr_gid
+        except KeyError:
+            self.error = (
+                f"socket {self.path}: there is no group {self._group}, so that only root may ask:"
+                " create it and reload sentinel, or change status.group"
+            )
+            return None
+
+    def _bind(self, gid: int | None) -> socket.socket:
         """Bind under another name first: nobody connects before owner and mode are right."""
         temporary = self.path.with_name(f".{self.path.name}.new")
         temporary.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(os.fspath(temporary))
-            gid = grp.getgrnam(self._group).gr_gid if self._group else -1
-            os.chown(temporary, -1, gid)
-            temporary.chmod(0o660 if self._group else 0o600)
+            os.chown(temporary, -1, -1 if gid is None else gid)
+            temporary.chmod(0o600 if gid is None else 0o660)
             self._inode = temporary.stat().st_ino
             temporary.replace(self.path)
         except BaseException:
@@ -112,9 +124,3 @@ class LocalSocket:
             writer.transport.abort()
         finally:
             self._clients -= 1
-
-
-def _in_words(error: OSError | KeyError) -> str:
-    if isinstance(error, KeyError):
-        return f"{error.args[0]}: create it, or change status.group"
-    return error.strerror or str(error)

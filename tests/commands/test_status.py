@@ -323,6 +323,7 @@ def test_not_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         code, said = fails(path, capsys)
         assert code == client.NOT_RUNNING
         assert "systemctl start sentinel" in said
+        assert "could not listen (journalctl -u sentinel)" in said
         with socket.socket(socket.AF_UNIX) as left_behind, contextlib.suppress(OSError):
             left_behind.bind(path)
 

@@ -14,6 +14,8 @@ import pytest
 from daemons import ROOT, Daemon, Node, supervising
 from haproxies import DEADLINE_S, wait_until
 
+from sentinel.commands.client import ask
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,6 +40,7 @@ def test_a_second_supervisor_is_refused(node: Node) -> None:
         assert (done.returncode, done.stdout) == (1, "")
         assert f"process {sentinel.process.pid}" in done.stderr
         assert str(node.folder / "lock") in done.stderr
+        assert "another run_dir" in done.stderr
         assert sentinel.status()["pid"] == sentinel.process.pid
     with supervising(node):  # the lock goes with its holder
         pass
@@ -47,12 +50,28 @@ def test_another_run_dir_does_not_take_the_status_socket_away(node: Node) -> Non
     """Two nodes' worth of sentinel with one status socket: the first keeps it, the second says."""
     with supervising(node) as first:
         (node.folder / "other").mkdir()
-        node.configure(run_dir=str(node.folder / "other"), log={"target": "none"})
+        socket = {"socket": str(node.folder / "status.sock")}
+        node.configure(run_dir=str(node.folder / "other"), status=socket)
         with supervising(node, "--dry-run", learned=False) as second:
             second.wait_for("status.unavailable", reason="another process listens on it")
             second.wait_for("phase.changed")
             assert first.status()["pid"] == first.process.pid
         assert first.status()["pid"] == first.process.pid
+
+
+def test_another_run_dir_is_all_that_a_second_one_needs(node: Node) -> None:
+    """Each has its own lease, track file and sockets, and neither looks at the other's."""
+    with supervising(node) as first:
+        other = node.folder / "other"
+        other.mkdir()
+        node.configure(run_dir=str(other))
+        with supervising(node, learned=False) as second:
+            wait_until((other / "lease").exists, "the second has a lease of its own")
+            assert ask(str(other / "status.sock"))["pid"] == second.process.pid
+            assert {"track", "track-priority", "control.sock"} <= {p.name for p in other.iterdir()}
+            assert first.status()["pid"] == first.process.pid
+            assert first.status()["errors"] == []
+        assert node.leased == "OK"
 
 
 # --- killed ---------------------------------------------------------------------------------------
@@ -163,6 +182,17 @@ def test_a_stop_leaves_everything_as_it_is(node: Node) -> None:
         assert node.hook() == 0  # by the lease, then by its own look
 
 
+def test_a_stop_says_that_it_leaves_keepalived_in_fault(node: Node) -> None:
+    """The track file stays for the successor; where there will be none somebody has to know."""
+    with supervising(node) as sentinel:
+        failed(node, sentinel)
+        wait_until(lambda: node.tracked == "1", "keepalived is in FAULT")
+        assert sentinel.terminate() == 0
+        assert node.tracked == "1"
+        reason = f"leaves keepalived in FAULT: start sentinel, or echo 0 > {node.folder}/track"
+        assert sentinel.count("sentinel.stopped", reason=reason) == 1
+
+
 def test_a_stop_lets_a_start_end(node: Node) -> None:
     """A start command that is killed half way would leave HAProxy down."""
     with supervising(node) as sentinel:
@@ -205,6 +235,15 @@ def test_a_reload_takes_what_is_right_and_refuses_what_is_wrong(node: Node) -> N
         assert (node.leased, node.tracked) == ("OK", "0")
         assert sentinel.count("haproxy.seen") == 1
         assert node.calls("haproxy-start") == 0
+
+
+def test_a_status_group_that_is_missing_leaves_root(node: Node) -> None:
+    """Root is told why nobody else may ask, by the log and by the status itself."""
+    node.configure(status={"group": "no-such-group"})
+    with supervising(node) as sentinel:
+        assert sentinel.count("status.unavailable", reason="there is no group no-such-group") == 1
+        (error,) = sentinel.status()["errors"]
+        assert "only root may ask" in error
 
 
 def test_reloads_do_not_interrupt_each_other(node: Node) -> None:

@@ -158,7 +158,6 @@ async def test_a_group_may_ask(open_folder: Path, group: str, error: int) -> Non
     ("path", "group", "words"),
     [
         ("none/status.sock", "", "No such file"),
-        ("status.sock", "no-such-group", "no-such-group"),
         ("x" * 120, "", "too long"),
     ],
 )
@@ -171,6 +170,19 @@ async def test_what_cannot_be_opened_is_told(
     assert words in status.error
     status.close()
     assert not (tmp_path / ".status.sock.new").exists()
+
+
+async def test_a_group_that_is_missing_leaves_root(tmp_path: Path) -> None:
+    """Who looks why nobody may ask must be able to; once there is a group, it may."""
+    status = LocalSocket(tmp_path / "status.sock", "no-such-group")
+    await status.open(lambda _line: "{}")
+    try:
+        assert "there is no group no-such-group, so that only root may ask" in status.error
+        assert stat.S_IMODE(status.path.stat().st_mode) == 0o600
+        assert await ask(status.path) == b"{}\n"
+    finally:
+        status.close()
+    assert names_in(tmp_path) == []
 
 
 async def test_what_a_killed_one_left_is_replaced(tmp_path: Path) -> None:
