@@ -1,4 +1,8 @@
-"""``sentinel resume``: end a pause and a hand-over; the VIP comes back as keepalived decides."""
+"""``sentinel resume``: end a pause and a hand-over; the VIP comes back as keepalived decides.
+
+Exit status: 0 done, also when there was nothing to end, 3 sentinel is not running, 4 it did not
+take the order.
+"""
 
 from __future__ import annotations
 

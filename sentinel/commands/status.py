@@ -1,7 +1,7 @@
 """``sentinel status``: what sentinel sees, has done and is about to do.
 
-Exit status: 0 healthy, 1 degraded or failed, 3 sentinel is not running, 4 unknown (as the LSB
-init script actions have it; 4 also when the socket may not be read).
+Exit status: 0 healthy, 1 degraded or failed, 3 sentinel is not running, 4 unknown (also when the
+socket may not be read). 0, 3 and 4 are those of LSB's init scripts, whose 1 is a dead daemon.
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""``sentinel stepdown``: hand the VIP to the other node without loss, and wait until it serves.
+"""``sentinel stepdown``: hand the VIP to the other node, and wait until that one serves.
 
-The priority is lowered, so that the other node takes the VIP while this one goes on serving. Where
-keepalived.conf does not allow that (sentinel status says why), the instances go to FAULT instead.
-It stays so until ``sentinel resume``, or for a time. Exit status: 0 handed over, 1 not (nobody took
-it), 3 sentinel is not running, 4 it did not take the order.
+The priority is lowered, so that the other node takes the VIP while this one goes on serving, and no
+new connection is refused. The established ones are not drained: what is under way on them when the
+VIP moves is lost, because the other node does not know them and resets them. Where keepalived.conf
+does not allow a lower priority (sentinel status says why), the instances go to FAULT instead. It
+stays so until ``sentinel resume``, or for a time, and ends with a reboot.
+
+Exit status: 0 handed over, also when this node held no VIP, 1 nobody took it within --wait (the
+order stands), 3 sentinel is not running, 4 it did not take the order.
 """
 
 from __future__ import annotations

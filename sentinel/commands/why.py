@@ -69,10 +69,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is no number of moves: write 1 or more')
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

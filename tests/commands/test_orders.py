@@ -158,6 +158,14 @@ def test_a_time_needs_a_unit(time_: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "write a whole number and a unit" in capsys.readouterr().err
 
 
+def test_waiting_is_for_the_hand_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A --wait that would be ignored is refused as wrong usage, before anything is ordered."""
+    with running(tmp_path) as daemon, pytest.raises(SystemExit) as refused:
+        sentinel("pause", "--wait", "5s", "--config", daemon.config)
+    assert (refused.value.code, daemon.taken) == (2, [])
+    assert "--wait is for the hand-over: give --drain with it" in capsys.readouterr().err
+
+
 # --- what is said ---------------------------------------------------------------------------------
 
 

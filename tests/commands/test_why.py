@@ -184,4 +184,4 @@ def test_how_many(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     why.add_parser(parser.add_subparsers(required=True))
     with pytest.raises(SystemExit):
         parser.parse_args(["why", "--last", number])
-    assert "--last" in capsys.readouterr().err
+    assert f'--last: "{number}" is no number of moves: write 1 or more' in capsys.readouterr().err
