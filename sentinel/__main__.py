@@ -25,7 +25,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="sentinel",
         description="Health-check and failover supervisor for HAProxy + keepalived pairs.",
-        epilog="Start with: sentinel config check; systemctl start sentinel; sentinel status",
+        epilog=(
+            "Start with: sentinel config check; systemctl start sentinel; sentinel status. Exit"
+            " status beside each command's own: 2 wrong usage, 130 interrupted, 141 its reader went"
+            " away. What every event and phase means, and what to do: docs/operations.md."
+        ),
     )
     top.add_argument("--version", action="version", version=f"sentinel {__version__}")
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
