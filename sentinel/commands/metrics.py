@@ -119,7 +119,7 @@ def _labels(labels: dict[str, str]) -> str:
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+    return str(int(value)) if float(value).is_integer() else f"{value:.9g}"
 
 
 # --- what is told ---------------------------------------------------------------------------------
