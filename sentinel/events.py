@@ -70,7 +70,7 @@ class AddressTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceClaimed:
+class InstanceTakenOver:
     """Another machine's advert was heard for a VRRP instance whose VIPs are on this node."""
 
     instance: str
@@ -123,5 +123,5 @@ Event = (
     | Ordered
     | Interrupted
     | AddressTaken
-    | InstanceClaimed
+    | InstanceTakenOver
 )

@@ -32,7 +32,7 @@ class Service(Protocol):
         """Bring it up anew, whatever state it is in."""
 
 
-class Claim(Protocol):
+class KeepalivedFiles(Protocol):
     """What keepalived reads: the lease and the track file, and the sign that it called."""
 
     def write(self, *, serving: bool, lowered: int = 0, now_s: float) -> None:
@@ -74,7 +74,7 @@ class Parts:
     keepalived: Service
     kill: Callable[[tuple[Proc, ...]], Outcome]
     remove_vip: Callable[[Vip], Awaitable[Outcome]]
-    claim: Claim
+    files: KeepalivedFiles
     renew_every_s: float
     log: EventLog
     notifier: Notifier

@@ -37,7 +37,7 @@ def document(policy: Policy, state: State, *, node: str, now_s: float, time: str
 
     The sums are of all pools, also where not every pool fits.
     """
-    verdict = state.standing
+    told = state.standing
     instances = state.vrrp.instances if state.vrrp is not None else ()
     return json.dumps(
         {
@@ -46,7 +46,7 @@ def document(policy: Policy, state: State, *, node: str, now_s: float, time: str
             "node": node[:_NAME_CHARS_MAX],
             "overall": overall(policy, _alone(state), now_s).value,
             "phase": state.phase.value,
-            "serving": None if verdict is None else verdict.serving,
+            "serving": None if told is None else told.serving,
             "vrrp": _fitting(
                 (
                     {"name": seen.instance.name, "state": seen.claim.state if seen.claim else None}

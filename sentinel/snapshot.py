@@ -78,7 +78,7 @@ def snapshot(
     now_s: float,
 ) -> dict[str, Any]:
     """Return the whole document, ready for ``json.dumps``."""
-    verdict = state.standing
+    told = state.standing
     return {
         "schema_version": SCHEMA_VERSION,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -92,9 +92,9 @@ def snapshot(
         "previous_phase": state.previous.value,
         "phase_age_ms": _ms(now_s - state.phase_since_s),
         "reason": state.reason,
-        "serving": None if verdict is None else verdict.serving,
-        "serving_reason": "" if verdict is None else verdict.reason,
-        "lowered": 0 if verdict is None else verdict.lowered,
+        "serving": None if told is None else told.serving,
+        "serving_reason": "" if told is None else told.reason,
+        "lowered": 0 if told is None else told.lowered,
         "hand_over_by_fault": why_not_lowered(policy, state),
         "intent": _intent(state.memory.intents, now_s),
         "orders": [_order(intent, now_s) for intent in state.memory.intents],

@@ -66,7 +66,7 @@ History = deque[tuple[float, Report]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Watch:
+class CheckTask:
     """One check being run again and again."""
 
     check: Check
@@ -89,7 +89,7 @@ class Supervisor:
         self.steps = 0
         self.lease_written_s = -math.inf
         self._parts = parts
-        self._watches: dict[str, Watch] = {}
+        self._tasks: dict[str, CheckTask] = {}
         self._group = asyncio.TaskGroup()
         self._stopping = asyncio.Event()
         self._performing: set[asyncio.Task[None]] = set()
@@ -104,8 +104,8 @@ class Supervisor:
 
     def wake(self, name: str) -> None:
         """Run the check called *name* now; unknown names are nobody's."""
-        if name in self._watches:
-            self._watches[name].wake.set()
+        if name in self._tasks:
+            self._tasks[name].wake.set()
 
     def tell(self, event: Event) -> None:
         """Take an event from outside: an administrator's order, the kernel's notice."""
@@ -113,8 +113,8 @@ class Supervisor:
 
     def wake_all(self) -> None:
         """Run every check now."""
-        for watch in self._watches.values():
-            watch.wake.set()
+        for task in self._tasks.values():
+            task.wake.set()
 
     async def run(self) -> State:
         """Supervise until ``stop``; return the last state for a successor."""
@@ -144,12 +144,12 @@ class Supervisor:
         )
         wake = asyncio.Event()
         task = self._group.create_task(self._watch(check, wake), name=check.name)
-        self._watches[check.name] = Watch(check=check, task=task, wake=wake)
+        self._tasks[check.name] = CheckTask(check=check, task=task, wake=wake)
 
     def _end(self, name: str) -> None:
         """Forget a check; a predecessor may have known it without its being watched now."""
-        if name in self._watches:
-            self._watches.pop(name).task.cancel()
+        if name in self._tasks:
+            self._tasks.pop(name).task.cancel()
         checks = {key: known for key, known in self.policy.checks.items() if key != name}
         self.policy = replace(self.policy, checks=checks)
         self._take(CheckRemoved(check=name))
@@ -172,7 +172,7 @@ class Supervisor:
             self._take(Tick())
             if now_s - hook_s >= HOOK_EVERY_S:
                 hook_s = now_s
-                self._take(HookSeen(age_s=self._parts.claim.called_age_s(now_s)))
+                self._take(HookSeen(age_s=self._parts.files.called_age_s(now_s)))
             self._parts.log.retry()
             await turns.wait(self._hurry, self._tick_s())
 
@@ -205,12 +205,12 @@ class Supervisor:
         One of the same name that is another object asks something else, and begins anew.
         """
         wanted = {**{check.name: check for check in self._parts.checks}, **found}
-        for name in self._watches.keys() | self.state.checks.keys():
-            watch = self._watches.get(name)
-            if name not in wanted or (watch is not None and watch.check is not wanted[name]):
+        for name in self._tasks.keys() | self.state.checks.keys():
+            known = self._tasks.get(name)
+            if name not in wanted or (known is not None and known.check is not wanted[name]):
                 self._end(name)
         for name, check in wanted.items():
-            if name not in self._watches:
+            if name not in self._tasks:
                 self._begin(check)
 
     # --- deciding -------------------------------------------------------------------------------
@@ -241,13 +241,13 @@ class Supervisor:
 
     def _renew(self, now_s: float) -> None:
         """Renew the lease when it is due, or at once when its word changes."""
-        verdict = self.state.standing
-        if verdict is None:
+        told = self.state.standing
+        if told is None:
             return
         due = now_s - self.lease_written_s >= self._parts.renew_every_s
-        word = (verdict.serving, verdict.lowered)
+        word = (told.serving, told.lowered)
         if due or word != self._leased:
-            self._parts.claim.write(serving=verdict.serving, lowered=verdict.lowered, now_s=now_s)
+            self._parts.files.write(serving=told.serving, lowered=told.lowered, now_s=now_s)
             self.lease_written_s, self._leased = now_s, word
 
     # --- acting ---------------------------------------------------------------------------------

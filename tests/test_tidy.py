@@ -106,6 +106,7 @@ WALL_CLOCK = {
     "sentinel.wiring": "the time of what the peer is told",
     "sentinel.checks.http": "what is left of a certificate",
     "sentinel.processes.identity": "whether a process is older than its pidfile",
+    "sentinel.drill.witness": "how late a line is heard that ip stamped",
 }
 WALL_CLOCK_READERS = {
     *("time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.CLOCK_REALTIME"),

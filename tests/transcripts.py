@@ -60,7 +60,7 @@ from sentinel.events import (
     Finished,
     HaproxyServiceSeen,
     HookSeen,
-    InstanceClaimed,
+    InstanceTakenOver,
     KeepalivedServiceSeen,
     Observed,
     Order,
@@ -248,7 +248,7 @@ class _Play:
                 address, _, by = rest.partition(" by ")
                 return AddressTaken(address=address, by=by)
             case "claimed":
-                return InstanceClaimed(instance=rest)
+                return InstanceTakenOver(instance=rest)
             case "order":
                 return Ordered(order=_order(rest))
             case "removed":

@@ -78,20 +78,20 @@ class RivalsCheck:
         held: Callable[[], tuple[InstanceView, ...]],
         announce: Callable[[Collection[Vip]], Awaitable[None]],
         on_change: Callable[[], None],
-        on_claim: Callable[[str], None],
+        on_advert: Callable[[str], None],
     ) -> None:
         """Begin with nothing held.
 
         *held* gives the instances that this node is MASTER of, with their VIPs present.
         *announce* tells the neighbours where VIPs are; it may raise OSError. *on_change* is called
-        when somebody else is heard, and when it is time to look again whether he stays; *on_claim*
+        when somebody else is heard, and when it is time to look again whether he stays; *on_advert*
         with an instance's name for every advert of somebody else's.
         """
         self.pace = pace
         self._ask_held = held
         self._announce = announce
         self._on_change = on_change
-        self._on_claim = on_claim
+        self._on_advert = on_advert
         self._held: dict[str, _Held] = {}
         self._adverts = Adverts(self._hear)
         self._again: asyncio.TimerHandle | None = None
@@ -170,7 +170,7 @@ class RivalsCheck:
                 continue
             if held.seen.note(rival, time.monotonic()):
                 self._on_change()
-            self._on_claim(instance.name)
+            self._on_advert(instance.name)
 
     # --- probes ---------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from sentinel.events import (
     Finished,
     HaproxyServiceSeen,
     HookSeen,
-    InstanceClaimed,
+    InstanceTakenOver,
     Interrupted,
     KeepalivedServiceSeen,
     Observed,
@@ -63,8 +63,8 @@ def absorb(  # noqa: C901  (one arm an event)
             return intent.obey(state, order, now_s)
         case AddressTaken():
             return address_taken(state, event)
-        case InstanceClaimed(instance=name):
-            return fence.claimed(state, name), ()
+        case InstanceTakenOver(instance=name):
+            return fence.taken_over(state, name), ()
         case HookSeen(age_s=age_s):
             return _hook(policy, state, age_s, now_s)
 

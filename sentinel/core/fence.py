@@ -41,7 +41,7 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
             keepalived_dead_s=now_s,
             keepalived_death_told=False,
             keepalived_left_vips=bool(left(view)),
-            claimed=(),
+            taken_over=(),
             fence_failed=False,
             keepalived_stale=True,
             fence_again_s=0.0,
@@ -66,11 +66,11 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
     return state, (*reports, *actions)
 
 
-def claimed(state: State, instance: str) -> State:
+def taken_over(state: State, instance: str) -> State:
     """Know that the peer has taken an instance over, if there is no keepalived to answer it."""
-    if state.keepalived_dead_s is None or instance in state.claimed:
+    if state.keepalived_dead_s is None or instance in state.taken_over:
         return state
-    return replace(state, claimed=(*state.claimed, instance))
+    return replace(state, taken_over=(*state.taken_over, instance))
 
 
 def left(view: VrrpView | None) -> tuple[Vip, ...]:
@@ -88,7 +88,7 @@ def _restore(policy: Policy, state: State, view: VrrpView, now_s: float, *, ours
     vips = tuple(
         vip
         for seen in view.instances
-        if seen.instance.name in state.claimed or now_s >= dead_s + _down_timer_s(seen.instance)
+        if seen.instance.name in state.taken_over or now_s >= dead_s + _down_timer_s(seen.instance)
         for vip in seen.present
     )
     known = ours or state.keepalived_lived

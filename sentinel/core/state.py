@@ -114,7 +114,7 @@ class Health:
         return self.counter in {0, self.rise + self.fall - 1}
 
     def under(self, rise: int, fall: int) -> Health:
-        """Go on under other bounds, which a reload of sentinel may bring: fully UP or fully DOWN."""
+        """Go on under other bounds, as a reload of sentinel brings them: fully UP or DOWN."""
         if (rise, fall) == (self.rise, self.fall):
             return self
         return Health(rise=rise, fall=fall, counter=rise + fall - 1 if self.up else 0)
@@ -231,7 +231,7 @@ class Standing:
     lowered: int = 0
 
     @property
-    def verdict(self) -> str:
+    def words(self) -> str:
         """Say it in a word or two."""
         if not self.serving:
             return "yielding"
@@ -275,7 +275,7 @@ class State:
     keepalived_dead_s: float | None = None  # no process of it is left since
     keepalived_death_told: bool = False
     keepalived_left_vips: bool = False  # when it died
-    claimed: tuple[str, ...] = ()  # the instances that the peer has spoken for since then
+    taken_over: tuple[str, ...] = ()  # the instances that the peer has spoken for since then
     fence_failed: bool = False  # its VIPs could not be removed
     fence_again_s: float = 0.0  # not to be tried again before
 

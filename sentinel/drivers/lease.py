@@ -49,7 +49,7 @@ class Lease:
         return f"{'OK' if self.serving else 'FAIL'} {self.deadline_cs:03}\n"
 
 
-class Claim:
+class KeepalivedFiles:
     """Writes this node's claim on the VIP, and reads when keepalived's hook last asked for it."""
 
     def __init__(self, config: Config) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.config import Config, Hook
-from sentinel.drivers.lease import Claim, Lease, read_lease, read_track
+from sentinel.drivers.lease import KeepalivedFiles, Lease, read_lease, read_track
 
 HOOK = Path(__file__).parents[2] / "contrib" / "keepalived" / "chk_sentinel.sh"
 
@@ -30,9 +30,9 @@ def hook(tmp_path: Path) -> Hook:
     )
 
 
-def claimed(hook: Hook) -> Claim:
+def files_of(hook: Hook) -> KeepalivedFiles:
     """Return the writer of *hook*'s files, and of a priority file beside them."""
-    return Claim(Config(hook=hook))
+    return KeepalivedFiles(Config(hook=hook))
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_verdict_is_written_for_hook_and_keepalived(
     hook: Hook, *, serving: bool, lease: str, track: str
 ) -> None:
     """Both files say the same, everyone may read them, and nothing else is left behind."""
-    claim = claimed(hook)
-    claim.write(serving=serving, now_s=1234.567)
+    told = files_of(hook)
+    told.write(serving=serving, now_s=1234.567)
     assert Path(hook.lease_file).read_text() == f"{lease} 123756\n"
     assert Path(hook.track_file).read_text() == track
     assert {
@@ -63,32 +63,32 @@ def test_verdict_is_written_for_hook_and_keepalived(
         "track",
         "track-priority",
     }
-    assert (claim.error, claim.errors) == ("", 0)
+    assert (told.error, told.errors) == ("", 0)
 
 
 def test_a_lowered_priority_is_a_negative_number(hook: Hook) -> None:
     """The priority file holds what keepalived adds; it is written only when that changes."""
-    claim, path = claimed(hook), Path(f"{hook.track_file}-priority")
-    claim.write(serving=True, now_s=1.0)
+    told, path = files_of(hook), Path(f"{hook.track_file}-priority")
+    told.write(serving=True, now_s=1.0)
     assert path.read_text() == "0\n"
-    claim.write(serving=True, lowered=253, now_s=2.0)
+    told.write(serving=True, lowered=253, now_s=2.0)
     assert (path.read_text(), Path(hook.track_file).read_text()) == ("-253\n", "0\n")
     inode = path.stat().st_ino
-    claim.write(serving=True, lowered=253, now_s=3.0)
+    told.write(serving=True, lowered=253, now_s=3.0)
     assert path.stat().st_ino == inode
 
 
 def test_lease_is_replaced_and_track_file_is_left_alone(hook: Hook) -> None:
     """Each renewal makes a new lease; keepalived is woken only by a change."""
-    claim = claimed(hook)
-    claim.write(serving=True, now_s=1.0)
+    told = files_of(hook)
+    told.write(serving=True, now_s=1.0)
     lease, track = Path(hook.lease_file).stat().st_ino, Path(hook.track_file).stat().st_ino
     with Path(hook.lease_file).open("rb") as reader:
-        claim.write(serving=True, now_s=2.0)
+        told.write(serving=True, now_s=2.0)
         assert reader.read() == b"OK 400\n"
     assert Path(hook.lease_file).stat().st_ino != lease
     assert Path(hook.track_file).stat().st_ino == track
-    claim.write(serving=False, now_s=3.0)
+    told.write(serving=False, now_s=3.0)
     assert Path(hook.track_file).read_text() == "1\n"
     assert Path(hook.track_file).stat().st_ino != track
 
@@ -96,40 +96,40 @@ def test_lease_is_replaced_and_track_file_is_left_alone(hook: Hook) -> None:
 @pytest.mark.parametrize("content", [None, "", "1\n", "garbage"])
 def test_track_file_that_someone_changed_is_put_right(hook: Hook, content: str | None) -> None:
     """A missing track file counts as healthy for keepalived, so it is never left missing."""
-    claim = claimed(hook)
-    claim.write(serving=True, now_s=1.0)
+    told = files_of(hook)
+    told.write(serving=True, now_s=1.0)
     Path(hook.track_file).unlink()
     if content is not None:
         Path(hook.track_file).write_text(content)
-    claim.write(serving=True, now_s=2.0)
+    told.write(serving=True, now_s=2.0)
     assert Path(hook.track_file).read_text() == "0\n"
 
 
 def test_missing_directory_is_reported_and_recovered_from(tmp_path: Path) -> None:
     """A failure is a text and a count; the next renewal that succeeds clears the text."""
     directory = tmp_path / "gone"
-    claim = claimed(
+    told = files_of(
         Hook(lease_file=str(directory / "lease"), track_file=str(directory / "track"), lease_s=3.0)
     )
-    claim.write(serving=True, now_s=1.0)
-    assert claim.error == (
+    told.write(serving=True, now_s=1.0)
+    assert told.error == (
         f"{directory}/track: No such file or directory; "
         f"{directory}/track-priority: No such file or directory; "
         f"{directory}/lease: No such file or directory"
     )
-    assert claim.errors == 3
+    assert told.errors == 3
     directory.mkdir()
-    claim.write(serving=True, now_s=2.0)
-    assert (claim.error, claim.errors) == ("", 3)
+    told.write(serving=True, now_s=2.0)
+    assert (told.error, told.errors) == ("", 3)
     assert said(str(directory / "lease"), 200) == "OK"
 
 
 def test_one_unwritable_file_does_not_keep_the_other_from_being_written(hook: Hook) -> None:
     """When a directory stands in the track file's place, the lease is still renewed."""
     Path(hook.track_file).mkdir()
-    claim = claimed(hook)
-    claim.write(serving=False, now_s=1.0)
-    assert claim.error == f"{hook.track_file}: Is a directory"
+    told = files_of(hook)
+    told.write(serving=False, now_s=1.0)
+    assert told.error == f"{hook.track_file}: Is a directory"
     assert said(hook.lease_file, 100) == "FAIL"
 
 
@@ -139,11 +139,11 @@ def test_symbolic_link_is_replaced_not_followed(hook: Hook, tmp_path: Path) -> N
     outside.write_text("untouched")
     for path in (f"{hook.lease_file}.new", hook.track_file):
         Path(path).symlink_to(outside)
-    claim = claimed(hook)
-    claim.write(serving=True, now_s=1.0)
+    told = files_of(hook)
+    told.write(serving=True, now_s=1.0)
     assert outside.read_text() == "untouched"
-    claim.write(serving=True, now_s=2.0)
-    assert (claim.error, claim.errors) == ("", 1)
+    told.write(serving=True, now_s=2.0)
+    assert (told.error, told.errors) == ("", 1)
 
 
 @pytest.mark.real
@@ -168,14 +168,15 @@ FULL_DISK = """
 import subprocess, sys
 from pathlib import Path
 from sentinel.config import Config, Hook
-from sentinel.drivers.lease import Claim
+from sentinel.drivers.lease import KeepalivedFiles
 
 def mount(*arguments): subprocess.run(["mount", *arguments], check=True)
 def files(): return [Path(f"/mnt/{name}").read_text().strip() for name in ("lease", "track")]
 
 mount("-t", "tmpfs", "-o", "size=64k", "none", "/mnt")
-claim = Claim(Config(run_dir="/mnt", hook=Hook(priority_file="/mnt/priority", lease_s=3.0)))
-claim.write(serving=True, now_s=1.0)
+config = Config(run_dir="/mnt", hook=Hook(priority_file="/mnt/priority", lease_s=3.0))
+told = KeepalivedFiles(config)
+told.write(serving=True, now_s=1.0)
 if sys.argv[1] == "full":
     try:
         with open("/mnt/fill", "wb", buffering=0) as fill:
@@ -183,12 +184,12 @@ if sys.argv[1] == "full":
     except OSError: pass
 else:
     mount("-o", "remount,ro", "/mnt")
-claim.write(serving=False, now_s=2.0)
-print([claim.error, claim.errors, *files(), sorted(p.name for p in Path("/mnt").iterdir())])
+told.write(serving=False, now_s=2.0)
+print([told.error, told.errors, *files(), sorted(p.name for p in Path("/mnt").iterdir())])
 if sys.argv[1] == "full": Path("/mnt/fill").unlink()
 else: mount("-o", "remount,rw", "/mnt")
-claim.write(serving=False, now_s=3.0)
-print([claim.error, *files()])
+told.write(serving=False, now_s=3.0)
+print([told.error, *files()])
 """
 
 
@@ -224,42 +225,42 @@ def test_age_of_the_last_call_is_read_from_the_sign(hook: Hook) -> None:
     """The sign holds the hook's /proc/uptime; its modification time means nothing."""
     Path(hook.sign).write_text("100.50\n")
     os.utime(hook.sign, (0, 0))
-    assert claimed(hook).called_age_s(102.0) == 1.5
+    assert files_of(hook).called_age_s(102.0) == 1.5
 
 
 def test_hook_that_was_never_called_has_no_age(hook: Hook) -> None:
     """Without a sign nobody has called."""
-    assert claimed(hook).called_age_s(102.0) is None
+    assert files_of(hook).called_age_s(102.0) is None
 
 
 @pytest.mark.parametrize("content", ["", "garbage\n", "12", "1e9\n", "-5.00\n", "\0\0\0\0"])
 def test_bad_sign_leaves_the_last_good_one(hook: Hook, content: str) -> None:
     """A sign that is being written, or that someone spoilt, is not taken for a call."""
-    claim = claimed(hook)
+    told = files_of(hook)
     Path(hook.sign).write_text(content)
-    assert claim.called_age_s(100.0) is None
+    assert told.called_age_s(100.0) is None
     Path(hook.sign).write_text("100.00\n")
-    assert claim.called_age_s(101.0) == 1.0
+    assert told.called_age_s(101.0) == 1.0
     Path(hook.sign).write_text(content)
-    assert claim.called_age_s(102.0) == 2.0
+    assert told.called_age_s(102.0) == 2.0
 
 
 def test_sign_from_before_the_boot_is_no_call(hook: Hook) -> None:
     """A sign from the future was left by an earlier boot."""
     Path(hook.sign).write_text("99999.00\n")
-    assert claimed(hook).called_age_s(100.0) is None
+    assert files_of(hook).called_age_s(100.0) is None
 
 
 def test_call_within_the_current_hundredth_has_age_zero(hook: Hook) -> None:
     """A call that was made after the clock was read is not older than nothing."""
     Path(hook.sign).write_text("100.01\n")
-    assert claimed(hook).called_age_s(100.0) == 0.0
+    assert files_of(hook).called_age_s(100.0) == 0.0
 
 
 def test_fifo_in_place_of_the_sign_is_not_waited_for(hook: Hook) -> None:
     """Whatever the hook's user puts there, sentinel reads on."""
     os.mkfifo(hook.sign)
-    assert claimed(hook).called_age_s(100.0) is None
+    assert files_of(hook).called_age_s(100.0) is None
 
 
 # --- reading the lease ------------------------------------------------------------------------
@@ -332,7 +333,7 @@ def test_what_is_written_is_read(
     hook = Hook(
         lease_file=str(directory / "lease"), track_file=str(directory / "track"), lease_s=lease_s
     )
-    claimed(hook).write(serving=serving, now_s=now_s)
+    files_of(hook).write(serving=serving, now_s=now_s)
     lease = read_lease(hook.lease_file, now_cs=int(now_s * 100))
     assert lease == Lease(serving=serving, deadline_cs=int((now_s + lease_s) * 100))
     assert read_lease(hook.lease_file, now_cs=lease.deadline_cs) == lease
