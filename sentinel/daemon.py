@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sentinel.aside import Asides
 from sentinel.config import Config
 from sentinel.configfile import ConfigError
 from sentinel.drivers.lease import read_track
@@ -68,6 +69,7 @@ class _Daemon:
         self._notifier = Notifier()
         self._log = self._open_log(config)
         self._status, self._control = _sockets(config)
+        self._asides = Asides()
         self._wiring: Wiring | None = None
         self._next: Config | None = None  # read at SIGHUP, for when the present wiring has ended
         self._stopping = False
@@ -104,6 +106,7 @@ class _Daemon:
                     notifier=self._notifier,
                     status=self._status,
                     control=self._control,
+                    asides=self._asides,
                 ),
                 dry_run=self._dry_run,
                 predecessor=self._wiring,

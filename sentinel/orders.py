@@ -6,13 +6,15 @@ The longest order fits into the longest line that the daemon reads (localsocket.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Final
 
-from sentinel.events import Order, Verb
+from sentinel.events import Order, Ordered, Verb
 
 _WORD_CHARS_MAX: Final = 500
-_FOR_MAX_S: Final = 365 * 86400.0
+FOR_MAX_S: Final = 365 * 86400.0
+FOR_REFUSED: Final = "the time of an order is more than nothing and at most a year"
 TAKEN: Final = json.dumps({"ok": True})
 
 
@@ -35,9 +37,19 @@ def read(line: str) -> Order:
     if not all(isinstance(text, str) and len(text) <= _WORD_CHARS_MAX for text in (reason, by)):
         raise ValueError(f"a reason is a text of at most {_WORD_CHARS_MAX} characters")
     number = isinstance(for_s, int | float) and not isinstance(for_s, bool)
-    if for_s is not None and not (number and 0 < for_s <= _FOR_MAX_S):
-        raise ValueError("the time of an order is more than nothing and at most a year")
+    if for_s is not None and not (number and 0 < for_s <= FOR_MAX_S):
+        raise ValueError(FOR_REFUSED)
     return Order(verb=verb, for_s=for_s, reason=reason, by=by, drain=drain, until_start=until_start)
+
+
+def take(line: str, tell: Callable[[Ordered], None]) -> str:
+    """Tell the daemon of the order in a line; return the answer, also to what is none."""
+    try:
+        order = read(line)
+    except ValueError as error:
+        return refused(error)
+    tell(Ordered(order=order))
+    return TAKEN
 
 
 def refused(error: ValueError) -> str:

@@ -6,14 +6,16 @@ keepalived.conf.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from sentinel import keepalivedcfg, peerdocument
 from sentinel.actions import Outcome
+from sentinel.aside import Aside
 from sentinel.checks import Check
 from sentinel.checks.peer import PeerCheck
 from sentinel.checks.rivals import RivalsCheck
@@ -21,15 +23,18 @@ from sentinel.checks.vrrp import VrrpCheck
 from sentinel.config import Config
 from sentinel.drivers.addresses import Addresses
 from sentinel.drivers.peerserver import PeerServer
-from sentinel.events import AddressTaken, InstanceClaimed
+from sentinel.events import AddressTaken, InstanceTakenOver
 from sentinel.neighbours.announce import announce
 from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpView
+
+#: A disk that needs longer hangs: what it says then is not waited for.
+READ_TIMEOUT_S: Final = 3.0
 
 
 class Pair:
     """What one configuration wants to know of the pair, until ``close``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all that it is plugged into, by name)
         self,
         config: Config,
         *,
@@ -37,15 +42,19 @@ class Pair:
         view: Callable[[], VrrpView | None],
         keepalived_pid: Callable[[], int],
         wake: Callable[[str], None],
-        tell: Callable[[AddressTaken | InstanceClaimed], None],
+        tell: Callable[[AddressTaken | InstanceTakenOver], None],
+        aside: Aside,
     ) -> None:
         """Follow keepalived as *config* says; *view* is what was seen last, *wake* runs a check.
 
-        *tell* takes what happened to the VIPs beside what the checks see.
+        *tell* takes what happened to the VIPs beside what the checks see. Files are read *aside*.
         """
         self._config = config
         self._view = view
-        self._conf = keepalivedcfg.KeepalivedConf()
+        self._wake = wake
+        self._aside = aside
+        self._hangs = ""
+        self._conf: keepalivedcfg.KeepalivedConf | None = None  # before it is known
         self._marks: dict[str, int] = {}  # of the files, as they were read
         self._addresses = Addresses(
             lambda: wake("vrrp"),
@@ -63,7 +72,7 @@ class Pair:
             self._held,
             announce,
             lambda: wake("rivals"),
-            lambda instance: tell(InstanceClaimed(instance=instance)),
+            lambda instance: tell(InstanceTakenOver(instance=instance)),
         )
         peer = config.peer
         self._peer = PeerCheck(peer, node, peerdocument.parse) if peer.url else None
@@ -78,7 +87,7 @@ class Pair:
     @property
     def advice(self) -> tuple[str, ...]:
         """What people should know of keepalived.conf; nothing where there is none."""
-        if not self._config.vrrp.enabled or not self._marks:
+        if self._conf is None or not self._marks:
             return ()
         return keepalivedcfg.findings(
             self._conf,
@@ -89,25 +98,30 @@ class Pair:
 
     @property
     def error(self) -> str:
-        """Why the peer cannot ask this node; empty while it can, or is not meant to."""
-        return self._server.error if self._server else ""
+        """Why keepalived.conf cannot be read, or the peer cannot ask this node; else empty."""
+        return self._hangs or (self._server.error if self._server else "")
 
     async def refresh(self) -> bool:
         """Read keepalived.conf again if one of its files has changed; tell whether that says more.
 
         One that is not there, or no more, changes nothing: keepalived goes by what it has read.
         """
-        first = self._config.vrrp.file
-        marks = await asyncio.to_thread(_marks, (first, *self._marks))
-        if not self._config.vrrp.enabled or marks == self._marks or not marks[first]:
+        settings = self._config.vrrp
+        if not settings.enabled:
             return False
-        before = self._conf if self._marks else None
-        config_id = self._config.vrrp.config_id
-        self._conf = await asyncio.to_thread(keepalivedcfg.read, first, config_id=config_id)
-        found = await asyncio.to_thread(_marks, (first, *_places(self._conf)))
-        # what changed while it was being read will be read again: the mark from before counts
-        self._marks = {path: marks.get(path, mark) for path, mark in found.items()}
-        return self._conf != before
+        read = partial(_read, settings.file, settings.config_id, self._marks)
+        try:
+            found = await self._aside.run(read, READ_TIMEOUT_S)
+        except TimeoutError as error:
+            self._hangs = str(error)
+            return False
+        self._hangs = ""
+        before = self._conf
+        self._conf, self._marks = found or (before or keepalivedcfg.KeepalivedConf(), self._marks)
+        if self._conf == before:
+            return False
+        self._wake("vrrp")
+        return bool(self._marks)
 
     async def serve(self, document: Callable[[], str]) -> None:
         """Answer the peer, until cancelled."""
@@ -128,12 +142,25 @@ class Pair:
         self._rivals.close()
         self._addresses.close()
 
-    def _instances(self) -> tuple[VrrpInstance, ...]:
-        return self._conf.instances
+    def _instances(self) -> tuple[VrrpInstance, ...] | None:
+        return self._conf.instances if self._conf is not None else None
 
     def _held(self) -> tuple[InstanceView, ...]:
         view = self._view()
         return view.held if view else ()
+
+
+def _read(
+    file: str, config_id: str, known: Mapping[str, int]
+) -> tuple[keepalivedcfg.KeepalivedConf, dict[str, int]] | None:
+    """Return what *file* says, and the marks of all that it includes; None when that is *known*."""
+    marks = _marks((file, *known))
+    if marks == known or not marks[file]:
+        return None
+    conf = keepalivedcfg.read(file, config_id=config_id)
+    found = _marks((file, *_places(conf)))
+    # what changed while it was being read will be read again: the mark from before counts
+    return conf, {path: marks.get(path, mark) for path, mark in found.items()}
 
 
 def _places(conf: keepalivedcfg.KeepalivedConf) -> tuple[str, ...]:

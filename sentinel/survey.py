@@ -8,16 +8,21 @@ and so does what is known of them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from sentinel import haproxycfg
+from sentinel.aside import Aside
 from sentinel.config import Config, Probe
 from sentinel.core import State
 from sentinel.model import ListenersView
 from sentinel.processes import procfs
 from sentinel.processes.invocation import Invocation
+
+#: A disk that needs longer hangs: what it says then is not waited for.
+READ_TIMEOUT_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,31 +37,42 @@ class _Grounds:
 
 
 class Survey:
-    """Finds the probes to make; *notes* say in words what is not probed, and why."""
+    """Finds the probes to make."""
 
     def __init__(
         self,
         config: Config,
         invocation: Callable[[], Invocation],
         local: Callable[[], Awaitable[frozenset[str] | None]],
+        aside: Aside,
     ) -> None:
-        self.notes: tuple[str, ...] = ()
+        """Survey what *invocation* runs, among the addresses *local*; it is read *aside*."""
+        self._notes: tuple[str, ...] = ()
+        self._hangs = ""
         self._config = config
         self._invocation = invocation
         self._local = local
+        self._aside = aside
         self._cfg = haproxycfg.HaproxyCfg()
         self._read_for: Invocation | None = None
         self._incarnation = -1
         self._inherited: Mapping[int, tuple[str, int]] = {}
         self._grounds: _Grounds | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not probed, and why."""
+        return (*((self._hangs,) if self._hangs else ()), *self._notes)
+
     def stats_socket(self) -> str:
         """Return where the runtime API is to be asked, empty while that is not known."""
         return self._config.haproxy.stats_socket or self._cfg.stats_socket
 
     async def find(self, state: State) -> tuple[Probe, ...] | None:
-        """Return the probes to make now; None when nothing has changed since the last time."""
+        """Return the probes to make now; None when nothing new is known since the last time."""
         await self._read(state.incarnation)
+        if self._hangs:
+            return None
         if self._config.probe or not self._config.discover:
             return ()
         view = _listeners(state)
@@ -73,16 +89,21 @@ class Survey:
             return None
         self._grounds = grounds
         found = haproxycfg.discover(self._cfg, grounds.listening, grounds.local, grounds.inherited)
-        self.notes = found.notes
+        self._notes = found.notes
         return found.probes
 
     async def _read(self, incarnation: int) -> None:
-        """Read haproxy.cfg in a thread: it may lie on a disk that hangs."""
-        invocation = self._invocation()
+        """Read haproxy.cfg, once for each incarnation; one that hangs is tried again."""
+        invocation, self._hangs = self._invocation(), ""
         if (invocation, incarnation) == (self._read_for, self._incarnation):
             return
+        read = partial(haproxycfg.read, invocation.paths, dict(invocation.env))
+        try:
+            self._cfg = await self._aside.run(read, READ_TIMEOUT_S)
+        except TimeoutError as error:
+            self._hangs = str(error)
+            return
         self._read_for, self._incarnation = invocation, incarnation
-        self._cfg = await asyncio.to_thread(haproxycfg.read, invocation.paths, dict(invocation.env))
 
 
 def _listeners(state: State) -> ListenersView | None:

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from sentinel import __version__, orders, peerdocument
+from sentinel.aside import Asides
 from sentinel.checks import Check
 from sentinel.checks.backends import BackendsCheck
 from sentinel.checks.command import CommandCheck
@@ -30,10 +31,10 @@ from sentinel.checks.runtime import RuntimeCheck
 from sentinel.config import Config, Probe
 from sentinel.core import Memory, State
 from sentinel.drivers import service, signals
-from sentinel.drivers.lease import Claim
+from sentinel.drivers.lease import KeepalivedFiles
 from sentinel.drivers.localsocket import LocalSocket
 from sentinel.drivers.notify import Notifier
-from sentinel.events import Event, Ordered
+from sentinel.events import Event
 from sentinel.log import EventLog
 from sentinel.memory import invocation_file, memory_file
 from sentinel.model import Instance
@@ -62,6 +63,7 @@ class Lasting:
     notifier: Notifier
     status: LocalSocket
     control: LocalSocket
+    asides: Asides
 
 
 class Wiring:
@@ -81,9 +83,10 @@ class Wiring:
         self.notifier = lasting.notifier
         self._status = lasting.status
         self._control = lasting.control
+        self._asides = lasting.asides
         self._dry_run = dry_run
         self._stopped = False
-        self._claim = Claim(config)
+        self._files = KeepalivedFiles(config)
         self._memory = memory_file(Path(config.run_dir, "memory.json"))
         self._invocations = invocation_file(Path(config.run_dir, "invocation.json"))
         self._invoked: Invocation | None = None
@@ -102,20 +105,22 @@ class Wiring:
             keepalived_pid=lambda: self._keepalived.main_pid if self._keepalived else 0,
             wake=self._wake,
             tell=self._tell,
+            aside=self._asides.keepalived_conf,
         )
-        self._survey = Survey(config, self._invocation, self._pair.local)
+        aside = self._asides.haproxy_cfg
+        self._survey = Survey(config, self._invocation, self._pair.local, aside)
         self._discovered: dict[Probe, ProbeCheck] = {}
         self._haproxy: service.Service | None = None
         self._supervisor: Supervisor | None = None
+        self._predecessor = predecessor
         if predecessor is None:
             self.started_s = boottime_s()
-            self._state = State(memory=self._memory.load() or Memory())
+            self._remembered = State(memory=self._memory.load() or Memory())
             if self._memory.error:
                 lasting.log.emit("memory.lost", "error", {"reason": self._memory.error})
             self.history: History = deque(maxlen=HISTORY_MAX)
         else:
             self.started_s = predecessor.started_s
-            self._state = predecessor.state
             self.history = predecessor.history
 
     async def run(self) -> None:
@@ -132,16 +137,15 @@ class Wiring:
         await self._haproxy.look()
         self._keepalived = keepalived
         await keepalived.look()
-        await self._refresh_pair()
         supervisor = Supervisor(
             policy_of(self.config),
-            self._state,
+            self.state,  # only now: the predecessor's supervisor has taken orders until here
             Parts(
                 haproxy=self._haproxy,
                 keepalived=keepalived,
                 kill=signals.kill,
                 remove_vip=self._pair.remove,
-                claim=self._claim,
+                files=self._files,
                 renew_every_s=self.config.hook.lease_s / RENEWALS_PER_LEASE,
                 log=self.log,
                 notifier=self.notifier,
@@ -155,10 +159,10 @@ class Wiring:
             ),
             self.history,
         )
-        self._supervisor = supervisor
+        self._supervisor, self._predecessor = supervisor, None
+        if not self._dry_run:  # at once, or the predecessor's supervisor would take one more order
+            await self._control.open(lambda line: orders.take(line, self._tell))
         await self._status.open(lambda _line: self._document(supervisor))
-        if not self._dry_run:
-            await self._control.open(lambda line: _obey(supervisor, line))
         for error in filter(None, (self._status.error, self._control.error)):
             # which a status that nobody can ask for would keep to itself
             self.log.emit("status.unavailable", "error", {"reason": error})
@@ -173,7 +177,9 @@ class Wiring:
     @property
     def state(self) -> State:
         """What is known now, or was at the end."""
-        return self._state if self._supervisor is None else self._supervisor.state
+        if self._supervisor is not None:
+            return self._supervisor.state
+        return self._predecessor.state if self._predecessor is not None else self._remembered
 
     def stop(self) -> None:
         """End the supervisor; HAProxy, keepalived, lease and track file are left as they are."""
@@ -193,7 +199,7 @@ class Wiring:
         backends = BackendsCheck(self._survey.stats_socket, config.backends, look)
         return (
             self._configuration,
-            ListenersCheck(config.haproxy, LISTENERS_PACE, self._instance),
+            ListenersCheck(config.haproxy, LISTENERS_PACE, self._instance, self._asides.listeners),
             RuntimeCheck(self._survey.stats_socket, config.runtime, self._worker_pid),
             *((backends,) if config.backends.enabled else ()),
             *(ProbeCheck(probe) for probe in config.probe),
@@ -283,7 +289,7 @@ class Wiring:
     def _surroundings(self, supervisor: Supervisor, now_s: float) -> Surroundings:
         written_s = supervisor.lease_written_s
         errors = (
-            self._claim.error,
+            self._files.error,
             self._memory.error,
             self._invocations.error,
             self._status.error,
@@ -298,7 +304,7 @@ class Wiring:
             started_s=self.started_s,
             lease_written_s=None if math.isinf(written_s) else written_s,
             lease_s=self.config.hook.lease_s,
-            hook_age_s=self._claim.called_age_s(now_s),
+            hook_age_s=self._files.called_age_s(now_s),
             errors=tuple(error for error in errors if error),
             log_dropped=self.log.dropped.total,
             advice=self._pair.advice,
@@ -309,16 +315,6 @@ class Wiring:
 def node_of(config: Config) -> str:
     """Return this node's name: the configured one, else the host's."""
     return config.node or socket.gethostname()
-
-
-def _obey(supervisor: Supervisor, line: str) -> str:
-    """Take one order from the control socket, or say why it is none."""
-    try:
-        order = orders.read(line)
-    except ValueError as error:
-        return orders.refused(error)
-    supervisor.tell(Ordered(order=order))
-    return orders.TAKEN
 
 
 def _unheard(config: Config) -> Config:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hanging import hanging
 from haproxies import DEADLINE_S
 from servers import answering, serving
 
+from sentinel.aside import Aside
 from sentinel.config import Config, Hook, Peer, Vrrp
 from sentinel.model import Verdict
 from sentinel.pair import Pair
@@ -34,7 +36,7 @@ vrrp_instance {name} {{
 
 
 @asynccontextmanager
-async def following(config: Config) -> AsyncIterator[Pair]:
+async def following(config: Config, aside: Aside | None = None) -> AsyncIterator[Pair]:
     """Follow a pair as *config* says; no keepalived runs, and nothing has been seen yet."""
     pair = Pair(
         config,
@@ -43,6 +45,7 @@ async def following(config: Config) -> AsyncIterator[Pair]:
         keepalived_pid=lambda: 0,
         wake=lambda _name: None,
         tell=lambda _event: None,
+        aside=aside or Aside("reading keepalived.conf"),
     )
     try:
         yield pair
@@ -196,6 +199,24 @@ async def test_one_that_cannot_be_read_is_advised_about(tmp_path: Path) -> None:
         assert not await pair.refresh()
 
 
+async def test_one_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
+    """It is an error, and keepalived's instances are unknown until it answers."""
+    aside = Aside("reading it")
+    async with following(config_of(tmp_path, BARE.format(name="A")), aside) as pair:
+        vrrp, _ = pair.checks
+        async with hanging(aside, tmp_path / "pipe"):
+            for _ in range(2):
+                assert not await pair.refresh()
+                assert pair.error == "reading it hangs"
+                assert (await vrrp()).verdict is Verdict.UNKNOWN
+        assert await pair.refresh()
+        assert pair.error == ""
+        assert instances(pair) == ["A:"]
+        view = (await vrrp()).view
+        assert isinstance(view, VrrpView)
+        assert [seen.instance.name for seen in view.instances] == ["A"]
+
+
 async def test_switched_off_it_reads_nothing(tmp_path: Path) -> None:
     """And has no advice to give."""
     config = config_of(tmp_path, BARE.format(name="A"))
@@ -229,5 +250,7 @@ async def test_nothing_is_held_before_anything_is_seen(tmp_path: Path) -> None:
     async with following(config_of(tmp_path)) as pair:
         vrrp, rivals = pair.checks
         assert (await rivals()).detail == "not MASTER"
+        assert (await vrrp()).verdict is Verdict.UNKNOWN
+        await pair.refresh()
         seen = await vrrp()
         assert (seen.detail, seen.view) == ("no keepalived", VrrpView())

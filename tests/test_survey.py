@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from documents import checked
+from hanging import hanging
 
+from sentinel.aside import Aside
 from sentinel.config import Config, Haproxy, Probe
 from sentinel.core import State
 from sentinel.model import Listener, ListenersView, Proc
@@ -43,6 +45,7 @@ class Surroundings:
     config: Config = field(default_factory=Config)
     local: frozenset[str] | None = frozenset({"127.0.0.1", "192.0.2.1"})
     name: str = "haproxy.cfg"
+    aside: Aside = field(default_factory=lambda: Aside("reading it"))
 
     @property
     def cfg(self) -> Path:
@@ -61,7 +64,7 @@ class Surroundings:
 
     def survey(self) -> Survey:
         """Return a survey of these surroundings."""
-        return Survey(self.config, self.invocation, self.addresses)
+        return Survey(self.config, self.invocation, self.addresses, self.aside)
 
 
 @pytest.fixture
@@ -124,6 +127,23 @@ async def test_a_new_incarnation_is_read_anew(around: Surroundings) -> None:
     changed = around.cfg.read_text().replace("8080", "8081")
     around.cfg.write_text(changed)
     assert addresses(await survey.find(State(incarnation=2)))[0] == "127.0.0.1:8081"
+
+
+async def test_a_file_that_hangs_changes_nothing(around: Surroundings) -> None:
+    """What was found is probed on, and that it hangs is told, until it answers or is not wanted."""
+    survey = around.survey()
+    assert len(addresses(await survey.find(State(incarnation=1)))) == 2
+    around.cfg.write_text(around.cfg.read_text().replace("8080", "8081"))
+    async with hanging(around.aside, around.folder / "pipe"):
+        for _ in range(2):
+            assert await survey.find(State(incarnation=2)) is None
+            assert survey.notes == ("reading it hangs",)
+            assert survey.stats_socket() == f"{around.folder}/admin.sock"
+        assert await survey.find(State(incarnation=1)) is None
+        assert survey.notes == ()
+        assert await survey.find(State(incarnation=2)) is None
+    assert addresses(await survey.find(State(incarnation=2)))[0] == "127.0.0.1:8081"
+    assert survey.notes == ()
 
 
 async def test_another_command_line_is_read_anew(around: Surroundings) -> None:

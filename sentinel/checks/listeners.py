@@ -10,10 +10,10 @@ everybody else's descriptors only when a foreign listener is there.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,7 @@ from sentinel.processes.identity import Identity
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from sentinel.aside import Aside
     from sentinel.config import Haproxy
     from sentinel.model import Instance
     from sentinel.processes.sockdiag import ListeningSocket
@@ -64,12 +65,13 @@ class ListenersCheck:
     scope: Final = Scope.LISTENER
 
     def __init__(
-        self, settings: Haproxy, pace: Pace, instance: Callable[[], Instance | None]
+        self, settings: Haproxy, pace: Pace, instance: Callable[[], Instance | None], aside: Aside
     ) -> None:
-        """Look at the worker of what *instance* gives at each run."""
+        """Look at the worker of what *instance* gives at each run, *aside*."""
         self.pace = pace
         self._identity = Identity(settings)
         self._instance = instance
+        self._aside = aside
         self._learned: _Learned | None = None
 
     async def __call__(self) -> Observation:
@@ -77,10 +79,9 @@ class ListenersCheck:
         begun_s = time.perf_counter()
         view: ListenersView | None = None
         try:
-            async with asyncio.timeout(self.pace.timeout_s):
-                verdict, detail, view = await self._look(self._instance())
-        except TimeoutError:
-            verdict, detail = Verdict.UNKNOWN, f"not seen within {self.pace.timeout_s:g} s"
+            verdict, detail, view = await self._look(self._instance())
+        except TimeoutError as error:
+            verdict, detail = Verdict.UNKNOWN, f"not seen within {self.pace.timeout_s:g} s: {error}"
         except OSError as error:
             verdict, detail = Verdict.UNKNOWN, f"cannot look: {error}"
         return Observation(
@@ -97,7 +98,8 @@ class ListenersCheck:
         worker = instance.worker if instance else None
         if instance is None or worker is None:
             return Verdict.UNKNOWN, "no worker to look at", None
-        learned, view = await asyncio.to_thread(self._see, instance, worker, self._learned)
+        see = partial(self._see, instance, worker, self._learned)
+        learned, view = await self._aside.run(see, self.pace.timeout_s)
         self._learned = learned
         if not _is(worker):
             return Verdict.UNKNOWN, f"worker {worker.pid} is gone", None

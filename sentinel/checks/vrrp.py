@@ -66,7 +66,7 @@ class VrrpCheck:
     def __init__(
         self,
         settings: Vrrp,
-        conf: Callable[[], tuple[VrrpInstance, ...]],
+        conf: Callable[[], tuple[VrrpInstance, ...] | None],
         present: Present,
         main_pid: Callable[[], int],
         on_change: Callable[[], None],
@@ -74,9 +74,10 @@ class VrrpCheck:
     ) -> None:
         """Begin with nothing known.
 
-        *conf* gives the configured instances and *main_pid* the main process of keepalived's unit,
-        0 when unknown; both are asked at each look and must not block. *on_change* says that
-        another look is worth it: keepalived spoke or died, or a disagreement has lasted.
+        *conf* gives the configured instances, None before they are known, and *main_pid* the main
+        process of keepalived's unit, 0 when unknown; both are asked at each look and must not
+        block. *on_change* says that another look is worth it: keepalived spoke or died, or a
+        disagreement has lasted.
         """
         self.pace = settings.pace
         self._conf = conf
@@ -128,6 +129,8 @@ class VrrpCheck:
     async def _look(self) -> tuple[VrrpView | None, Verdict, Code, str]:
         """See all of it; the processes first, for what the dead have left will not change."""
         instances = self._conf()
+        if instances is None:
+            return None, Verdict.UNKNOWN, Code.UNK, "keepalived.conf has not been read yet"
         if not instances:
             return VrrpView(), Verdict.PASS, Code.PROCOK, "no keepalived"
         self._fifo.attend()
@@ -154,7 +157,7 @@ class VrrpCheck:
         return view, *self._judge(view, processes)
 
     def _hear(self, notice: Notice) -> None:
-        self._claims.hear(notice, self._conf(), _now_s())
+        self._claims.hear(notice, self._conf() or (), _now_s())
         self._on_change()
 
     async def _dump_if_due(self, processes: Processes, instances: tuple[VrrpInstance, ...]) -> None:

@@ -12,7 +12,6 @@ by pidfd, to what is proven to be keepalived and waits for exactly this signal.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import select
@@ -20,10 +19,12 @@ import signal
 import stat
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sentinel import program
+from sentinel.aside import Aside
 from sentinel.processes import procfs
 from sentinel.vrrp import VrrpState
 from sentinel.vrrpstate.keepalived import is_keepalived
@@ -74,23 +75,20 @@ class Dumps:
     def __init__(self) -> None:
         self._number = 0
         self._number_of: Proc | None = None
-        self._collecting: asyncio.Future[Dump] | None = None
+        # it lies in a file system that is not ours
+        self._collecting = Aside("reading keepalived's dump")
 
     async def ask(self, parent: Proc) -> Dump:
         """Ask once, within SIGNUM_TIMEOUT_S and ANSWER_S; *parent* is keepalived's main process."""
-        if self._collecting is not None and not self._collecting.done():
-            return Dump(levels=None, detail="reading keepalived's dump hangs")
         if parent != self._number_of:
             self._number, self._number_of = await _signal_number(parent.pid), parent
         if not self._number:
             return Dump(levels=None, detail="keepalived was built without JSON")
-        loop = asyncio.get_running_loop()
-        # In a thread: it lies in a file system that is not ours, and may hang.
-        self._collecting = loop.run_in_executor(None, _collect, parent, self._number)
-        await asyncio.wait({self._collecting}, timeout=ANSWER_S * 2)
-        if not self._collecting.done():
-            return Dump(levels=None, detail="reading keepalived's dump hangs")
-        return self._collecting.result()
+        collect = partial(_collect, parent, self._number)
+        try:
+            return await self._collecting.run(collect, ANSWER_S * 2)
+        except TimeoutError as error:
+            return Dump(levels=None, detail=str(error))
 
 
 async def _signal_number(pid: int) -> int:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from hanging import hanging
 from haproxies import (
     DEADLINE_S,
     Haproxy,
@@ -28,6 +30,7 @@ from hypothesis import strategies as st
 from privileges import IS_ROOT, as_nobody
 
 from sentinel import config
+from sentinel.aside import Aside
 from sentinel.checks.listeners import PACE, ListenersCheck, find_holders, share
 from sentinel.model import Code, Instance, Listener, ListenersView, Proc, Verdict
 from sentinel.processes import procfs
@@ -63,7 +66,7 @@ def instance_of(haproxy: Haproxy) -> Instance:
 def checking(haproxy: Haproxy, instance: Callable[[], Instance | None]) -> ListenersCheck:
     """Make a check for *haproxy*."""
     settings = config.Haproxy(config=(str(haproxy.config),), pidfile=str(haproxy.pidfile))
-    return ListenersCheck(settings, replace(PACE, timeout_s=DEADLINE_S), instance)
+    return ListenersCheck(settings, replace(PACE, timeout_s=DEADLINE_S), instance, Aside("looking"))
 
 
 def view(seen: Observation) -> ListenersView:
@@ -345,13 +348,29 @@ async def test_without_rights_nothing_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("instance", [None, Instance(master=None, worker=None)])
 async def test_without_a_worker_nothing_is_known(instance: Instance | None) -> None:
     """There is nobody to compare with."""
-    seen = await ListenersCheck(config.Haproxy(), PACE, lambda: instance)()
+    seen = await ListenersCheck(config.Haproxy(), PACE, lambda: instance, Aside("looking"))()
     assert (seen.verdict, seen.code, seen.view) == (Verdict.UNKNOWN, Code.UNK, None)
+
+
+async def test_a_look_that_hangs_is_not_begun_again(tmp_path: Path) -> None:
+    """Each would keep a thread for as long as the kernel does not answer."""
+    aside, worker = Aside("looking"), proc(os.getpid())
+    instance = Instance(master=None, worker=worker)
+    check = ListenersCheck(config.Haproxy(), PACE, lambda: instance, aside)
+    with socket.create_server(("127.0.0.1", 0)):
+        async with hanging(aside, tmp_path / "pipe"):
+            for _ in range(3):
+                seen = await check()
+                assert (seen.verdict, seen.view) == (Verdict.UNKNOWN, None)
+                assert seen.detail == "not seen within 2 s: looking hangs"
+            named = [thread.name for thread in threading.enumerate()]
+            assert named.count("looking") == 1
+        assert (await check()).verdict is Verdict.PASS
 
 
 async def test_a_worker_that_is_gone_is_unknown() -> None:
     """Between two looks of the process check it may die, and another may have its pid."""
     for worker in (Proc(pid=procfs.PID_MAX, start_ticks=1), Proc(pid=os.getpid(), start_ticks=1)):
         instance = Instance(master=None, worker=worker)
-        seen = await ListenersCheck(config.Haproxy(), PACE, lambda: instance)()  # noqa: B023
+        seen = await ListenersCheck(config.Haproxy(), PACE, lambda: instance, Aside("looking"))()  # noqa: B023
         assert (seen.verdict, seen.detail) == (Verdict.UNKNOWN, f"worker {worker.pid} is gone")

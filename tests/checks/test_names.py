@@ -10,7 +10,7 @@ from sentinel.configfile.contradictions import RESERVED_NAMES
 
 
 def test_the_name_of_every_own_check_is_reserved() -> None:
-    """Status, logs and the core know a check by its name alone: one of the same name would be it."""
+    """Status, logs and the core know a check by its name alone."""
     modules = [
         import_module(f"sentinel.checks.{m.name}") for m in pkgutil.iter_modules(checks.__path__)
     ]
