@@ -20,7 +20,7 @@ from sentinel.actions import Outcome, RestartHaproxy
 from sentinel.checks import Check
 from sentinel.config import Pace
 from sentinel.core import CheckPolicy, Memory, Phase, Policy, State
-from sentinel.events import InstanceClaimed
+from sentinel.events import InstanceTakenOver
 from sentinel.model import (
     Code,
     Instance,
@@ -207,7 +207,7 @@ class Stage:
                 keepalived=self.keepalived,
                 kill=self._kill,
                 remove_vip=self._remove,
-                claim=self.world,
+                files=self.world,
                 renew_every_s=RENEW_S,
                 log=self.world,
                 notifier=self.world,
@@ -568,7 +568,7 @@ async def test_what_a_dead_keepalived_left_goes_when_the_peer_speaks() -> None:
         stage.supervisor.wake("vrrp")
 
     def speaks() -> None:
-        stage.supervisor.tell(InstanceClaimed(instance="VI_1"))
+        stage.supervisor.tell(InstanceTakenOver(instance="VI_1"))
 
     await stage.play(0.5, dies, 0.5, lambda: diary.note("the peer speaks"), speaks, 0.1)
     assert diary.of("remove") == list(reversed(vips))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sentinel import orders
 from sentinel.commands import CONFIG_DEFAULT, Subparsers, configuration
-from sentinel.commands.client import NoAnswerError, ask, tell
+from sentinel.commands.client import UNKNOWN, NoAnswerError, ask, tell
 from sentinel.commands.telling import asked, printable
 from sentinel.configfile.duration import read_duration, write_duration
 from sentinel.configfile.problems import RefusedError
@@ -36,7 +36,7 @@ def add_order_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if name != "resume":
-        parser.add_argument("--for", dest="for_s", type=_duration, metavar="TIME", help="30m, 2h")
+        parser.add_argument("--for", dest="for_s", type=_lasting, metavar="TIME", help="30m, 2h")
         parser.add_argument("--reason", default="", help="shown in status and logs")
         parser.add_argument(
             "--wait", type=_duration, default=15.0, metavar="TIME", help="for the VIP (15s)"
@@ -75,6 +75,13 @@ def hand_over(args: argparse.Namespace, verb: Verb) -> int:
         held = vips(before, present=True)
         tell(config.control_socket, orders.write(_order(args, verb)))
         _say_longer(before, _order(args, verb))
+        if not before.get("vrrp"):
+            print(
+                "the order stands, but keepalived's instances are not known (see sentinel status),"
+                " so whether a VIP is still here cannot be told",
+                file=sys.stderr,
+            )
+            return UNKNOWN
         if not held:
             print(f"this node holds no VIP, and takes none {until(args)}")
             return 0
@@ -172,6 +179,13 @@ def _user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return str(os.getuid())
+
+
+def _lasting(text: str) -> float:
+    for_s = _duration(text)
+    if not 0 < for_s <= orders.FOR_MAX_S:
+        raise argparse.ArgumentTypeError(orders.FOR_REFUSED)
+    return for_s
 
 
 def _duration(text: str) -> float:

@@ -6,7 +6,8 @@ looking, and keepalived is still told the truth: a HAProxy that dies meanwhile l
 restart of sentinel, and ends with a reboot.
 
 Exit status: 0 paused, and with --drain handed over, 1 nobody took the VIP within --wait (the pause
-stands), 3 sentinel is not running, 4 it did not take the order.
+stands), 3 sentinel is not running, 4 it did not take the order, or, with --drain, does not know
+keepalived's instances (the pause stands).
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ does not allow a lower priority (sentinel status says why), the instances go to 
 stays so until ``sentinel resume``, or for a time, and ends with a reboot.
 
 Exit status: 0 handed over, also when this node held no VIP, 1 nobody took it within --wait (the
-order stands), 3 sentinel is not running, 4 it did not take the order.
+order stands), 3 sentinel is not running, 4 it did not take the order, or does not know
+keepalived's instances (the order stands).
 """
 
 from __future__ import annotations

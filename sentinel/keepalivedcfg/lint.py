@@ -1,6 +1,6 @@
 """What in keepalived.conf stands in sentinel's way: one sentence each, with place and cure.
 
-A hand-over without loss lowers the priority through the weighted track file; where that cannot
+A planned hand-over lowers the priority through the weighted track file; where that cannot
 work, sentinel must go through FAULT instead, and the people on call must know it beforehand.
 """
 

@@ -41,6 +41,7 @@ class Daemon:
 
     folder: Path
     held: tuple[str, ...] = (VIP,)
+    knows_instances: bool = True
     moves: bool = True
     ports: tuple[int, ...] = ()
     by_fault: str = ""
@@ -66,7 +67,8 @@ class Daemon:
             {"address": vip, "prefix": 32, "interface": "lo", "present": here} for vip in self.held
         ]
         made = document(replace(HEALTHY, memory=Memory(intents=self.intents)))
-        made |= {"vrrp": [{"vips": vips}], "hand_over_by_fault": self.by_fault}
+        instances = [{"vips": vips}] if self.knows_instances else []
+        made |= {"vrrp": instances, "hand_over_by_fault": self.by_fault}
         made["haproxy"]["ports"] = list(self.ports)
         return made
 
@@ -271,6 +273,28 @@ def test_a_node_without_vips_does_not_wait(
 
 
 # --- what does not happen -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("stepdown",), ("pause", "--drain")])
+def test_a_node_whose_instances_are_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """Nobody may take it for handed over: the VIP may well be here."""
+    with running(tmp_path, knows_instances=False) as daemon:
+        assert sentinel(*words, "--config", daemon.config) == 4
+        assert len(daemon.taken) == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert "the order stands, but keepalived's instances are not known" in err
+
+
+@pytest.mark.parametrize("time", ["0s", "400d"])
+def test_a_time_that_no_order_may_last(capsys: pytest.CaptureFixture[str], time: str) -> None:
+    """It is refused before anybody is asked."""
+    with pytest.raises(SystemExit) as refused:
+        sentinel("stepdown", "--for", time)
+    assert refused.value.code == 2
+    assert "argument --for: the time of an order is more than nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
