@@ -81,6 +81,7 @@ class VrrpCheck:
         """
         self.pace = settings.pace
         self._conf = conf
+        self._file = settings.file
         self._present = present
         self._on_change = on_change
         self._fifo = Fifo(settings.fifo, self._hear)
@@ -131,10 +132,13 @@ class VrrpCheck:
         instances = self._conf()
         if instances is None:
             return None, Verdict.UNKNOWN, Code.UNK, "keepalived.conf has not been read yet"
-        if not instances:
-            return VrrpView(), Verdict.PASS, Code.PROCOK, "no keepalived"
-        self._fifo.attend()
         processes = self._keepalived.look()
+        if not instances and not processes.pids:
+            return VrrpView(), Verdict.PASS, Code.PROCOK, "no keepalived"
+        if not instances:
+            words = f"keepalived runs, but {self._file} has no instance: correct vrrp.file"
+            return VrrpView(pids=processes.pids), Verdict.FAIL, Code.PROCERR, words
+        self._fifo.attend()
         self._lived = self._lived or bool(processes.pids)
         await self._dump_if_due(processes, instances)
         addresses = await self._present()

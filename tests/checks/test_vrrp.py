@@ -351,6 +351,22 @@ def test_a_node_without_keepalived_passes() -> None:
     apart(body)
 
 
+def test_a_keepalived_whose_configuration_is_elsewhere_is_a_failure() -> None:
+    """Or it would be taken for a node without keepalived, and a hand-over for done."""
+
+    async def body() -> None:
+        with running_keepalived(keepaliveds.conf()):
+            async with looking() as looker:
+                seen = await looker.until(lambda seen: seen.verdict is Verdict.FAIL)
+                assert seen.detail == (
+                    "keepalived runs, but /etc/keepalived/keepalived.conf has no instance:"
+                    " correct vrrp.file"
+                )
+                assert view_of(seen).pids
+
+    apart(body)
+
+
 def test_a_keepalived_that_does_not_run_is_a_failure_after_a_while() -> None:
     """A restart of it is not; a node that is out of the pair is."""
 
