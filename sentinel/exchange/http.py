@@ -2,11 +2,13 @@
 
 Everything that is read is bounded: the headers of an answer by HEADERS_MAX_BYTES, the body by
 BODY_MAX_BYTES, all of it with interim answers and chunk framing by RECEIVED_MAX_BYTES. The body is
-read only when there is something to match in it.
+read only when there is something to match in it. What has come is read without a wait, so others
+get their turn between any two parts of an answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,13 +17,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 import h11
 
 from sentinel import __version__
+from sentinel.exchange.tcp import RECEIVED_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEADERS_MAX_BYTES: Final = 16 * 1024
 BODY_MAX_BYTES: Final = 64 * 1024
-RECEIVED_MAX_BYTES: Final = 256 * 1024
+#: After this nobody speaks HTTP any more: no answer follows (RFC 9110, section 15.2.2).
+_SWITCHING_PROTOCOLS: Final = 101
 _STATUSES: Final = re.compile(r"([1-5]\d\d)(?:-([1-5]\d\d))?", re.ASCII)
 
 
@@ -119,8 +123,12 @@ class Conversation:
         self._parser.send(h11.EndOfMessage())
         with suppress(ConnectionError):  # who stopped listening may have answered all the same
             await self._stream.send(data)
-        while not isinstance(event := await self._next_event(), h11.Response):
-            pass  # an interim answer
+        while isinstance(event := await self._next_event(), h11.InformationalResponse):
+            if event.status_code == _SWITCHING_PROTOCOLS:
+                return event.status_code
+            await asyncio.sleep(0)
+        if not isinstance(event, h11.Response):
+            raise Malformed("no answer where one belongs")
         return event.status_code
 
     async def body(self) -> str:
@@ -130,6 +138,7 @@ class Conversation:
             event := await self._next_event(), h11.Data
         ):
             body += event.data
+            await asyncio.sleep(0)
         return body[:BODY_MAX_BYTES].decode("utf-8", "replace")
 
     async def _next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:

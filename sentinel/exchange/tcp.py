@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sentinel.exchange.endpoint import Endpoint, SocketAddress
 
 READ_BYTES: Final = 16 * 1024
+#: A handshake is a few KB, an answer at most 80 KB; more is a server that never comes to the point.
+RECEIVED_MAX_BYTES: Final = 256 * 1024
 _RST_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _BACKLOG_RETRY_S: Final = 0.02
 

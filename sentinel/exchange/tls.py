@@ -10,19 +10,16 @@ import ssl
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sentinel.exchange import certificate
-from sentinel.exchange.tcp import Plain
+from sentinel.exchange.tcp import RECEIVED_MAX_BYTES, Plain
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
 T = TypeVar("T")
-
-#: A handshake is a few KB, an answer at most 80 KB; more is a server that never comes to the point.
-RECEIVED_MAX_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from servers import Behaviour, Connection, answering, serving, tls_context
 from sentinel.address import read_address
 from sentinel.config import ProxyProtocol
 from sentinel.exchange import HELD_UP_S, Request, Result, Target, Tls, exchange
+from sentinel.exchange.http import Conversation
 from sentinel.model import Code, Verdict
 
 if TYPE_CHECKING:
@@ -371,6 +372,32 @@ async def test_an_unexpected_status_is_l7sts() -> None:
     assert result.detail == "status 503, expected 200-399"
 
 
+UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("expect", "body", "code"),
+    [("101", "", Code.L7OK), ("101", "x", Code.L7STS), ("200", "", Code.L7STS)],
+)
+async def test_a_switch_of_protocols_is_the_last_answer(expect: str, body: str, code: Code) -> None:
+    """Of a websocket nothing else is to be read: what follows is no HTTP, and no body."""
+    request = Request.build(host="x", method="GET", headers=UPGRADE, expect=(expect,), body=body)
+    with serving(answering(SWITCHED + b"\x81\x01x")) as address:
+        target = Target(address=read_address(address))
+        result = await exchange(target, request, timeout_s=LONG_S)
+    assert (result.code, result.status) == (code, 101)
+
+
+async def test_a_tunnel_is_an_answer() -> None:
+    """CONNECT is answered by a final status, after which nobody speaks HTTP either."""
+    with serving(answering(b"HTTP/1.1 200 OK\r\n\r\nx")) as address:
+        request = Request.build(host="x", method="CONNECT", path="x:1", expect=("200",), body="x")
+        target = Target(address=read_address(address))
+        result = await exchange(target, request, timeout_s=LONG_S)
+    assert (result.code, result.status) == (Code.L7STS, 200)
+
+
 def _endless_interim(connection: Connection) -> None:
     connection.request()
     connection.flood(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
@@ -520,6 +547,34 @@ async def test_a_body_of_nothing_but_framing_is_bounded() -> None:
     with serving(_tiny_chunks) as address:
         result = await ask(address, method="GET", body="y")
     assert result.code is Code.L7RSP
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [b"HTTP/1.1 102 Processing\r\n\r\n" * 500 + OK, CHUNKED + b"1\r\na\r\n" * 500 + b"0\r\n\r\n"],
+    ids=["interim", "chunks"],
+)
+async def test_an_answer_in_many_parts_leaves_the_loop_to_others(parts: bytes) -> None:
+    """All of it is there at once, and yet others have a turn between any two parts."""
+
+    class AllThere:
+        async def send(self, data: bytes) -> None:
+            assert data
+
+        async def receive(self) -> bytes:
+            return parts
+
+    async def converse() -> str:
+        conversation = Conversation(AllThere())
+        assert await conversation.status(Request.build(host="x", method="GET")) == 200
+        return await conversation.body()
+
+    conversing, turns = asyncio.ensure_future(converse()), 0
+    while not conversing.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert (await conversing).strip("a") == ""
+    assert turns > 500
 
 
 async def test_no_body_is_read_when_none_is_asked_for() -> None:
