@@ -103,10 +103,15 @@ class BackendsCheck:
     async def __call__(self) -> Observation:
         """Look once, within ``pace.timeout_s``."""
         begun_s = time.monotonic()
+        pools: tuple[PoolView, ...] | None = None
         silence = await self._ask()
-        await self._probe_all()
-        pools = self._pools()
-        verdict, code, detail = _judge(silence, pools)
+        if silence:  # our look alone, a second opinion, accuses nobody
+            verdict, code = Verdict.UNKNOWN, Code.UNK
+            detail = f"HAProxy's opinion is unknown: {silence}"
+        else:
+            await self._probe_all()
+            pools = self._pools()
+            verdict, code, detail = _judge(pools)
         return Observation(
             check=self.name,
             scope=self.scope,
@@ -121,18 +126,13 @@ class BackendsCheck:
         """Renew HAProxy's opinion; return why it has none now, or ""."""
         timeout_s = self._settings.pace.timeout_s
         answer = await runtimeapi.ask(self._socket(), _QUESTION, timeout_s=timeout_s)
-        reason = answer.text
-        if answer.code is Code.L7OK:
-            try:
-                self._opinion = _read(answer.text)
-            except ValueError as error:
-                reason = str(error)
-            else:
-                return ""
-        known = self._opinion.servers
-        servers = tuple(replace(server, up=None, status="unknown") for server in known)
-        self._opinion = replace(self._opinion, servers=servers)
-        return reason
+        if answer.code is not Code.L7OK:
+            return answer.text
+        try:
+            self._opinion = _read(answer.text)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     async def _probe_all(self) -> None:
         """Probe each target once; those whose last result is oldest come first."""
@@ -193,9 +193,7 @@ def _serves(view: ServerView) -> bool:
     return not view.status.startswith("DOWN")
 
 
-def _judge(silence: str, pools: Iterable[PoolView]) -> tuple[Verdict, Code, str]:
-    if silence:
-        return Verdict.UNKNOWN, Code.UNK, f"HAProxy's opinion is unknown: {silence}"
+def _judge(pools: Iterable[PoolView]) -> tuple[Verdict, Code, str]:
     with_servers = [pool for pool in pools if pool.total]
     disagreeing = [
         f"{pool.name}/{server.name}"
