@@ -9,7 +9,7 @@ frontends into probes. It imports config alone, and checks and drivers do not im
 
 from sentinel.haproxycfg.bind import Bind
 from sentinel.haproxycfg.discovery import Discovery, discover
-from sentinel.haproxycfg.parser import Frontend, HaproxyCfg, StatsSocket, parse, read
+from sentinel.haproxycfg.parser import Frontend, HaproxyCfg, StatsSocket, parse, read, statements
 
 __all__ = [
     "Bind",
@@ -20,4 +20,5 @@ __all__ = [
     "discover",
     "parse",
     "read",
+    "statements",
 ]

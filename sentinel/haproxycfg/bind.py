@@ -23,12 +23,12 @@ _UNIX: Final = frozenset({"unix", "uxst"})
 #: Options that are followed by a value; without this list a value might be taken for an option.
 _VALUED: Final = frozenset(
     """
-    alpn backlog ca-file ca-ignore-err ca-sign-file ca-sign-pass ca-verify-file cc ciphers
-    ciphersuites client-sigalgs crl-file crt crt-ignore-err crt-list curves default-crt ecdhe
-    expose-fd gid group guid-prefix id idle-ping interface ktls label level maxconn mode mss
-    name namespace nbconn nice npn ocsp-update process proto quic-cc-algo quic-socket
-    severity-output shards sigalgs ssl-max-ver ssl-min-ver tcp-md5sig tcp-ss tcp-ut thread
-    tls-ticket-keys uid user verify
+    accept-netscaler-cip alpn backlog ca-file ca-ignore-err ca-sign-file ca-sign-pass
+    ca-verify-file cc ciphers ciphersuites client-sigalgs crl-file crt crt-ignore-err crt-list
+    curves default-crt ecdhe expose-fd gid group guid-prefix id idle-ping interface ktls label
+    level maxconn mode mss name namespace nbconn nice npn ocsp-update process proto quic-cc-algo
+    quic-socket severity-output shards sigalgs ssl-max-ver ssl-min-ver tcp-md5sig tcp-ss tcp-ut
+    thread tls-ticket-keys uid user verify
     """.split()  # noqa: SIM905  (a list of words reads as one)
 )
 
@@ -54,6 +54,7 @@ class Bind:
     accept_netscaler: bool = False
     transparent: bool = False
     v4v6: bool = False
+    v6only: bool = False
     strict_sni: bool = False
     client_certificate: bool = False  # verify required
     interface: str = ""
@@ -90,7 +91,8 @@ def read_binds(words: Sequence[str], unix_prefix: str = "") -> Iterator[Bind]:
             accept_proxy="accept-proxy" in options,
             accept_netscaler="accept-netscaler-cip" in options,
             transparent="transparent" in options,
-            v4v6="v4v6" in options,
+            v4v6="v4v6" in options and "v6only" not in options,  # which overrides it
+            v6only="v6only" in options,
             strict_sni="strict-sni" in options,
             client_certificate=options.get("verify") == "required",
             interface=options.get("interface", ""),

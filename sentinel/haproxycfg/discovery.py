@@ -103,7 +103,7 @@ def _why_not(bind: Bind, here: frozenset[str] | None) -> str:
     if bind.descriptor is not None and not bind.address and not bind.path:
         return f"where descriptor {bind.descriptor} listens is not known now"
     if not bind.address and not bind.path:
-        return "it has no address that could be connected to"
+        return "sentinel knows no address to connect to"
     if bind.namespace:
         return f"it is in the network namespace {bind.namespace}"
     if bind.interface not in {"", "lo"}:

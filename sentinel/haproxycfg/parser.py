@@ -104,18 +104,31 @@ def _text(file: Path) -> str:
 def parse(texts: Iterable[str], environment: Mapping[str, str]) -> HaproxyCfg:
     """Read the texts of configuration files, one after the other; never raises."""
     parser = _Parser(environment=dict(environment))
-    for text in texts:
-        for line in text.split("\n"):
-            words = split(line, parser.environment)
-            if words and not words[0].startswith("."):
-                parser.take(words)
-        parser.end_section()
+    for _ in parser.read(texts):
+        pass
     return HaproxyCfg(
         stats_sockets=tuple(parser.stats_sockets),
         frontends=tuple(parser.frontends),
         chroot=parser.chroot,
         maxconn=parser.maxconn,
     )
+
+
+def statements(
+    texts: Iterable[str], environment: Mapping[str, str]
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the words of every line after the kind of its section; never raises.
+
+    Variables are expanded in the addresses of servers as well.
+    """
+    parser = _Parser(environment=dict(environment))
+    for section, words in parser.read(texts):
+        match words:
+            case ["server" as keyword, name, address, *options]:
+                place = expand_address(address, parser.environment)
+                yield section, [keyword, name, place, *options]
+            case _:
+                yield section, words
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,17 +147,26 @@ class _Parser:
     chroot: str = ""
     maxconn: int = 0
 
-    def take(self, words: Sequence[str]) -> None:
-        """Take the words of one line."""
+    def read(self, texts: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:
+        """Take all lines, and yield the words of each after the kind of its section."""
+        for text in texts:
+            for line in text.split("\n"):
+                words = split(line, self.environment)
+                if words and not words[0].startswith("."):
+                    self._take(words)
+                    yield self.section, words
+            self._end_section()
+
+    def _take(self, words: Sequence[str]) -> None:
         if words[0] in _SECTIONS:
-            self.end_section()
+            self._end_section()
             self._begin_section(words)
         elif self.section == "global":
             self._take_global(words)
         elif self.section in _LISTENING or self.section == "defaults":
             self._take_proxy(words)
 
-    def end_section(self) -> None:
+    def _end_section(self) -> None:
         """Keep what the section said; it ends with its file at the latest."""
         if self.section == "defaults":
             self.latest_defaults = self.proxy

@@ -1,7 +1,8 @@
 """Split a line of haproxy.cfg into words (configuration manual, sections 2.2 and 2.3).
 
-Single quotes keep everything as it is; double quotes keep spaces, but expand variables; a
-backslash escapes the characters that would mean something, and stays before any other.
+Single quotes keep everything as it is; double quotes keep spaces, but expand variables, and
+``${NAME[*]}`` into as many words as its value has; a backslash escapes the characters that would
+mean something, and stays before any other.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ _TOKEN: Final = re.compile(
 )
 _IN_WEAK: Final = re.compile(
     r"""(?P<escape>\\(?:x[0-9a-fA-F]{2}|.|\Z))
-      | \$\{(?P<braced>\w+)(?:\[\*\])?(?:-(?P<default>[^}]*))?\} | \$(?P<bare>[A-Za-z_]\w*)""",
+      | \$\{(?P<braced>\w+)(?P<words>\[\*\])?(?:-(?P<default>[^}]*))?\}
+      | \$(?P<bare>[A-Za-z_]\w*)""",
     re.VERBOSE | re.DOTALL,
 )
-_UNQUOTED: Final = re.compile(r"\$\{(\w+)\}")
+_UNQUOTED: Final = re.compile(r"\$(?:\{(?P<braced>\w*)\}?|(?P<bare>\w*))", re.ASCII)
+_SPACE: Final = re.compile(r"[ \t\n\v\f\r]+")
+#: Ends a word inside double quotes; no variable can hold it.
+_BREAK: Final = "\0"
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"} | {char: char for char in " \\#\"'"}
 
 
@@ -39,7 +44,9 @@ def split(line: str, environment: Mapping[str, str]) -> list[str]:
             word = None
             continue
         if token["weak"] is not None:
-            piece = _IN_WEAK.sub(lambda found: _expand(found, environment), token["weak"])
+            expanded = _IN_WEAK.sub(lambda found: _expand(found, environment), token["weak"])
+            *ended, piece = f"{word or ''}{expanded}".split(_BREAK)
+            words, word = [*words, *ended], ""
         elif token["escape"] is not None:
             piece = _unescape(token["escape"])
         else:
@@ -49,8 +56,10 @@ def split(line: str, environment: Mapping[str, str]) -> list[str]:
 
 
 def expand_address(text: str, environment: Mapping[str, str]) -> str:
-    """Expand ``${NAME}`` as HAProxy still does in addresses without quotes."""
-    return _UNQUOTED.sub(lambda found: environment.get(found[1], ""), text)
+    """Expand ``$NAME`` and ``${NAME}`` as HAProxy does in addresses, even without quotes."""
+    return _UNQUOTED.sub(
+        lambda found: environment.get(found["braced"] or found["bare"] or "", ""), text
+    )
 
 
 def _expand(found: re.Match[str], environment: Mapping[str, str]) -> str:
@@ -58,7 +67,8 @@ def _expand(found: re.Match[str], environment: Mapping[str, str]) -> str:
         return "$"
     if found["escape"] is not None:
         return _unescape(found["escape"])
-    return environment.get(found["braced"] or found["bare"], found["default"] or "")
+    value = environment.get(found["braced"] or found["bare"], found["default"] or "")
+    return _SPACE.sub(_BREAK, value) if found["words"] else value
 
 
 def _unescape(text: str) -> str:

@@ -94,6 +94,18 @@ def test_options() -> None:
     ]
 
 
+def test_the_magic_of_netscaler_is_no_option() -> None:
+    """It is a number, but whatever it is, it belongs to the option."""
+    (bind,) = read_binds([":80", "accept-netscaler-cip", "ssl"])
+    assert (bind.accept_netscaler, bind.ssl) == (True, False)
+
+
+def test_v6only_overrides_v4v6() -> None:
+    """As the manual says, whatever their order."""
+    (bind,) = read_binds(["[::]:80", "v6only", "v4v6"])
+    assert (bind.v4v6, bind.v6only, bind.reachable_at(80)) == (False, True, "[::1]:80")
+
+
 @pytest.mark.parametrize(
     ("written", "option", "place"),
     [

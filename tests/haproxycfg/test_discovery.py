@@ -114,7 +114,7 @@ frontend fe
     assert [probe.address for probe in discovery.probes] == ["127.0.0.1:84"]
     assert discovery.notes == (
         "frontend fe, bind fd@3: not probed: where descriptor 3 listens is not known now",
-        "frontend fe, bind abns@name: not probed: it has no address that could be connected to",
+        "frontend fe, bind abns@name: not probed: sentinel knows no address to connect to",
         "frontend fe, bind :82: not probed: it is in the network namespace blue",
         "frontend fe, bind :83: not probed: it takes clients of the interface eth0 alone",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from socket import create_connection
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -60,6 +61,37 @@ def test_haproxy_reads_the_same(tmp_path: Path) -> None:
     ]
 
 
+#: Values of LIST, and the words that HAProxy takes ``"x${LIST[*]}y"`` for.
+LISTS: Final = {
+    "a b": ["xa", "by"],
+    "a  \t b": ["xa", "by"],
+    "a": ["xay"],
+    "a ": ["xa", "y"],
+    " a": ["x", "ay"],
+    " ": ["x", "y"],
+}
+
+
+@pytest.mark.parametrize("value", LISTS)
+def test_a_value_may_be_several_words(value: str) -> None:
+    """By ``[*]``, which splits it at spaces, quoted though it is."""
+    assert split('do "x${LIST[*]}y" z', {"LIST": value}) == ["do", *LISTS[value], "z"]
+    assert split('do "x${LIST}y" z', {"LIST": value}) == ["do", f"x{value}y", "z"]
+    assert split('"${UNSET[*]-a b}"', {}) == ["a", "b"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("value", LISTS)
+def test_haproxy_splits_the_same(value: str, tmp_path: Path) -> None:
+    """``unsetenv`` takes any number of names: those that are gone are its words."""
+    names = {word for words in LISTS.values() for word in words}
+    lines = "".join(f"    setenv {name} 1\n" for name in names)
+    lines += f"    setenv LIST '{value}'\n    unsetenv \"x${{LIST[*]}}y\"\n"
+    with running_haproxy(f"global\n{lines}{answering_config(free_port())}", tmp_path) as haproxy:
+        shown = {line.partition("=")[0] for line in haproxy.ask("show env").splitlines()}
+    assert names - shown == set(LISTS[value])
+
+
 def test_empty_words_and_lines() -> None:
     """Quotes can make an empty word; a comment or nothing makes none."""
     assert split('a "" b', {}) == ["a", "", "b"]
@@ -67,9 +99,27 @@ def test_empty_words_and_lines() -> None:
     assert split("", {}) == []
 
 
-def test_addresses_expand_without_quotes() -> None:
-    """HAProxy expands ``${NAME}`` in addresses even where no quotes are."""
-    assert expand_address("${HOST}:${PORT}$", {"HOST": "::1"}) == "::1:$"
+#: Ports as they may be written without quotes while PORT is the port.
+PORTS: Final = ("$PORT", "${PORT}", "${PORT", "$PORT$", "$PORT${}", "$PORT$UNSET_BY_ALL")
+
+
+@pytest.mark.parametrize("written", PORTS)
+def test_addresses_expand_without_quotes(written: str) -> None:
+    """HAProxy expands variables in addresses even where no quotes are."""
+    assert expand_address(f"${{HOST}}:{written}", {"HOST": "::1", "PORT": "80"}) == "::1:80"
+
+
+@pytest.mark.real
+def test_haproxy_expands_the_same(tmp_path: Path) -> None:
+    """It listens on each of them."""
+    ports = {name: free_port() for name in (f"P{n}" for n in range(len(PORTS)))}
+    config = "global\n" + "".join(f"    setenv {name} {port}\n" for name, port in ports.items())
+    config += answering_config(free_port())
+    for name, written in zip(ports, PORTS, strict=True):
+        config += f"    bind 127.0.0.1:{written.replace('PORT', name)}\n"
+    with running_haproxy(config, tmp_path):
+        for port in ports.values():
+            create_connection(("127.0.0.1", port), timeout=2).close()
 
 
 @given(st.text())
