@@ -54,6 +54,12 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar=("MASTER", "BACKUP"),
         help="your keepalived.conf of both nodes",
     )
+    parser.add_argument(
+        "--config-id",
+        nargs=2,
+        metavar=("MASTER", "BACKUP"),
+        help="keepalived's --config-id of both nodes, or their host names, for lines with @",
+    )
     parser.add_argument("--sentinel", type=Path, metavar="FILE", help="your sentinel.toml")
     parser.add_argument(
         "--pair", choices=("fast", "classic"), default="fast", help="shipped pair (default: fast)"
@@ -87,10 +93,12 @@ def run(args: argparse.Namespace) -> int:
 def _rehearse(args: argparse.Namespace, faults: tuple[Fault, ...]) -> int:
     from sentinel.configfile import ConfigError  # noqa: PLC0415
     from sentinel.drill import outside  # noqa: PLC0415
-    from sentinel.drill.plan import PlanError  # noqa: PLC0415
+    from sentinel.drill.confs import PlanError  # noqa: PLC0415
 
     try:
-        files = outside.choose_files(args.haproxy, args.keepalived, args.sentinel, args.pair)
+        files = outside.choose_files(
+            args.haproxy, args.keepalived, args.sentinel, args.pair, args.config_id
+        )
         drill = outside.Drill(files, faults)
     except (PlanError, ConfigError, OSError) as error:
         return _refuse(str(error))

@@ -1,6 +1,6 @@
 """The files that a node has of its own when it boots. Pure.
 
-The user's files as they are, commands in place of a service manager, and what systemd-tmpfiles
+haproxy.cfg as it is, commands in place of a service manager, and what systemd-tmpfiles
 makes at boot (systemd/sentinel.tmpfiles.conf; keepalived's FIFO, which is no file, is the node's).
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Final
 
 from sentinel.drill.plan import (
     COMMANDS,
-    KEEPALIVED_CONF,
     MASTER_CLI,
     SENTINEL_TOML,
     Machine,
@@ -54,8 +54,7 @@ def files(machine: Machine, plan: Plan) -> Iterator[File]:
     """Yield what is to be written into the node."""
     config = plan.config
     yield File(path=config.haproxy.config[0], text=plan.haproxy_cfg)
-    yield File(path=KEEPALIVED_CONF, text=machine.keepalived_conf)
-    yield File(path=SENTINEL_TOML, text=plan.sentinel_toml)
+    yield File(path=SENTINEL_TOML, text=plan.sentinel_toml_of(machine))
     for path in (config.track_file, config.priority_file):
         yield File(path=path, text="0")
     yield File(path=config.sign, text="")
@@ -64,7 +63,8 @@ def files(machine: Machine, plan: Plan) -> Iterator[File]:
     cfg = " ".join(f"-f {path}" for path in config.haproxy.config)
     yield from _service("haproxy", pidfile, f"{command} {cfg}")
     pidfile = "/run/keepalived.pid"
-    command = f"keepalived -P -D -p {pidfile} -r /run/vrrp.pid -f {KEEPALIVED_CONF}"
+    own = f"-f {quote(machine.keepalived_conf)} -i {quote(machine.config_id)}"
+    command = f"keepalived -P -D -p {pidfile} -r /run/vrrp.pid {own}"
     yield from _service("keepalived", pidfile, command)
 
 

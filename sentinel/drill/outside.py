@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from sentinel import __version__
+from sentinel.drill.confs import PlanError
 from sentinel.drill.faults import Fault
-from sentinel.drill.plan import Files, PlanError, make_plan
+from sentinel.drill.plan import Files, make_plan
 from sentinel.drill.records import Finding
 from sentinel.drill.rehearsal import arguments
 from sentinel.drill.users import only_existing
@@ -58,27 +59,24 @@ class NotPossibleError(Exception):
 
 
 def choose_files(
-    haproxy: Path | None, keepalived: Sequence[Path] | None, sentinel: Path | None, pair: str
+    haproxy: Path | None,
+    keepalived: Sequence[Path] | None,
+    sentinel: Path | None,
+    pair: str,
+    config_ids: Sequence[str] | None = None,
 ) -> Files:
     """Return the user's files, and the shipped ones where there are none; raises PlanError."""
-    hook = _SHIPPED / "keepalived" / "chk_sentinel.sh"
-    if haproxy is not None and keepalived is not None:
-        master, backup = keepalived
-        return Files(
-            haproxy=haproxy.resolve(),
-            master=master.resolve(),
-            backup=backup.resolve(),
-            sentinel=sentinel and sentinel.resolve(),
-            hook=hook,
-        )
-    if haproxy is not None or keepalived is not None:
+    if (haproxy is None) != (keepalived is None):
         raise PlanError("--haproxy and --keepalived belong together: their addresses must agree")
+    shipped = _SHIPPED / "keepalived" / pair
+    master, backup = keepalived or (shipped / "master.conf", shipped / "backup.conf")
     return Files(
-        haproxy=_SHIPPED / "haproxy" / "haproxy.cfg",
-        master=_SHIPPED / "keepalived" / pair / "master.conf",
-        backup=_SHIPPED / "keepalived" / pair / "backup.conf",
+        haproxy=(haproxy or _SHIPPED / "haproxy" / "haproxy.cfg").resolve(),
+        master=master.absolute(),  # a link's target may have other files beside it
+        backup=backup.absolute(),
         sentinel=sentinel and sentinel.resolve(),
-        hook=hook,
+        hook=_SHIPPED / "keepalived" / "chk_sentinel.sh",
+        config_ids=(config_ids[0], config_ids[1]) if config_ids else None,
     )
 
 

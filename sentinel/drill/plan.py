@@ -1,7 +1,8 @@
 """The plan of a world: what the user's own files ask for, read once, before anything is built.
 
-haproxy.cfg and the two keepalived.conf go into the nodes as they are. sentinel.toml keeps every
-key but those that say who starts and stops the services, since there is no systemd in there.
+haproxy.cfg goes into the nodes as it is, and keepalived.conf is read where it is. sentinel.toml
+keeps every key but those that say who starts and stops the services, since there is no systemd in
+there, and those that say which keepalived.conf is the node's.
 """
 
 from __future__ import annotations
@@ -10,23 +11,22 @@ import os
 import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
 from sentinel.config import Config, Manager
 from sentinel.configfile import dump, load
 from sentinel.drill import servers
+from sentinel.drill.cables import Cable, cables_of
+from sentinel.drill.confs import PlanError, read_conf
 from sentinel.drill.servers import Place, Target
-from sentinel.haproxycfg import HaproxyCfg, parse
-from sentinel.keepalivedcfg import KeepalivedConf, findings, read
-from sentinel.vrrp import VrrpInstance
+from sentinel.haproxycfg import HaproxyCfg, parse, statements
+from sentinel.keepalivedcfg import KeepalivedConf, findings
 
 MASTER: Final = "master"
 BACKUP: Final = "backup"
 #: The client's own address on the switch (RFC 2544: for benchmarks).
 CLIENT: Final = "198.18.0.1"
-KEEPALIVED_CONF: Final = "/etc/keepalived/keepalived.conf"
 SENTINEL_TOML: Final = "/etc/sentinel/sentinel.toml"
 #: Where the drill keeps the commands that stand in for a service manager.
 COMMANDS: Final = "/run/sentinel-drill"
@@ -37,36 +37,28 @@ HOOK: Final = "/usr/libexec/keepalived/chk_sentinel.sh"
 MAXCONN_MAX: Final = 1000
 
 
-class PlanError(Exception):
-    """No world can be built from these files; the message says why."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """The user's files, or the shipped ones."""
+    """The user's files, or the shipped ones; *config_ids* are keepalived's on both nodes.
+
+    None: nobody has said what the nodes are called, and nothing may depend on it.
+    """
 
     haproxy: Path
     master: Path
     backup: Path
     sentinel: Path | None
     hook: Path | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cable:
-    """One interface of a node, its own addresses (``192.168.1.189/24``) and the switch it is in."""
-
-    interface: str
-    switch: int
-    addresses: tuple[str, ...]
+    config_ids: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One node to be: what it is called, its keepalived.conf, its cables and its web servers."""
+    """One node to be: its name, what its keepalived is given, its cables and its web servers."""
 
     name: str
     keepalived_conf: str
+    config_id: str
     cables: tuple[Cable, ...]
     places: tuple[Place, ...]
 
@@ -101,32 +93,43 @@ class Plan:
         """The configuration of sentinel, with the service manager replaced."""
         return dump(self.config)
 
+    def sentinel_toml_of(self, machine: Machine) -> str:
+        """Return the one of a node, which knows what its keepalived reads."""
+        vrrp = replace(self.config.vrrp, file=machine.keepalived_conf, config_id=machine.config_id)
+        return dump(replace(self.config, vrrp=vrrp))
+
 
 def make_plan(files: Files) -> Plan:
     """Read *files*; raises PlanError, OSError or sentinel's own ConfigError."""
     config = Config() if files.sentinel is None else load(str(files.sentinel))
     text = files.haproxy.read_text()
-    cfg = parse([text], os.environ)
-    confs = tuple(_keepalived(file) for file in (files.master, files.backup))
-    found = servers.read_servers(text)
+    texts = [text, *map(_text, config.haproxy.config[1:])]
+    cfg = parse(texts, os.environ)
+    paths, ids = (files.master, files.backup), files.config_ids or (MASTER, BACKUP)
+    given = files.config_ids is not None
+    confs = [read_conf(path, own, given=given) for path, own in zip(paths, ids, strict=True)]
+    found = servers.read_servers(statements(texts, os.environ))
     vips = [(vip, instance) for instance in confs[0].instances for vip in instance.vips]
     names = list(dict.fromkeys(vip.address for vip, _ in vips))
     target = servers.choose_target(cfg, names)
     if target is None:
-        raise PlanError(f"{files.haproxy}: no frontend listens on a VIP ({', '.join(names)})")
-    cables = _cables(confs, [*names, *(place.host for place in found.places)])
-    machines = tuple(
-        _machine(name, file.read_text(), own, found.places)
-        for name, file, own in zip(
-            (MASTER, BACKUP), (files.master, files.backup), cables, strict=True
-        )
+        raise PlanError(f"{files.haproxy}: {servers.why_no_target(cfg, names)}")
+    cables = cables_of(confs, [*names, *(place.host for place in found.places)])
+    master, backup = (
+        Machine(name=name, keepalived_conf=str(path), config_id=own, cables=lines, places=())
+        for name, path, own, lines in zip((MASTER, BACKUP), paths, ids, cables, strict=True)
+    )
+    away = servers.beside(cfg, found.places, {*names, *master.addresses, *backup.addresses})
+    master, backup = (
+        replace(node, places=servers.on_node(away, {*names, *node.addresses}))
+        for node in (master, backup)
     )
     switch_of = {cable.interface: cable.switch for cable in cables[0]}
     maxconn = _maxconn(cfg.maxconn)
     return Plan(
-        machines=(machines[0], machines[1]),
+        machines=(master, backup),
         switches=max(switch_of.values()) + 1,
-        places=_elsewhere(found.places, machines),
+        places=tuple(place for place in away if place not in master.places + backup.places),
         hosts=found.names,
         # a VIP on a macvlan is reached through the interface below it, its instance's
         vips=tuple(
@@ -146,18 +149,6 @@ def make_plan(files: Files) -> Plan:
     )
 
 
-def _keepalived(file: Path) -> KeepalivedConf:
-    conf = read(str(file), config_id="")
-    if conf.error:
-        raise PlanError(conf.error)
-    if not any(instance.vips for instance in conf.instances):
-        raise PlanError(f"{file}: no vrrp_instance has a virtual_ipaddress")
-    nameless = [instance.name for instance in conf.instances if not instance.interface]
-    if nameless:
-        raise PlanError(f"{file}: vrrp_instance {nameless[0]} has no interface")
-    return conf
-
-
 def _managed(config: Config) -> Config:
     """Let the drill's own commands start and stop the services."""
     haproxy = replace(
@@ -173,8 +164,7 @@ def _managed(config: Config) -> Config:
         start=(f"{COMMANDS}/keepalived-start",),
         stop=(f"{COMMANDS}/keepalived-stop",),
     )
-    vrrp = replace(config.vrrp, file=KEEPALIVED_CONF)
-    return replace(config, haproxy=haproxy, keepalived=keepalived, vrrp=vrrp)
+    return replace(config, haproxy=haproxy, keepalived=keepalived)
 
 
 def _notes(
@@ -218,76 +208,15 @@ def _folders(config: Config, confs: Sequence[KeepalivedConf], cfg: HaproxyCfg) -
     files = [config.haproxy.pidfile, config.lease_file, config.sign]
     files += [config.track_file, config.priority_file, config.fifo]
     files += [config.status_socket, config.control_socket, *config.haproxy.config]
-    files += [KEEPALIVED_CONF, SENTINEL_TOML, HOOK, f"{COMMANDS}/haproxy-start"]
+    files += [SENTINEL_TOML, HOOK, f"{COMMANDS}/haproxy-start"]
     files += [tracked.path for conf in confs for tracked in conf.track_files]
     files += [stats.path for stats in cfg.stats_sockets if stats.path.startswith("/")]
     parents = [str(Path(path).parent) for path in files]
     yield from dict.fromkeys([*parents, config.run_dir, *([cfg.chroot] if cfg.chroot else [])])
 
 
-# --- the network --------------------------------------------------------------------------------
-
-
-def _cables(confs: Sequence[KeepalivedConf], taken: Sequence[str]) -> list[tuple[Cable, ...]]:
-    """Lay a cable to every interface; those of one virtual router lead to the same switch."""
-    master, backup = confs
-    switches = {name: number for number, name in enumerate(master.interfaces)}
-    twin = {
-        (theirs.interface): switches[ours.interface]
-        for ours in master.instances
-        for theirs in backup.instances
-        if (ours.router_id, ours.name) == (theirs.router_id, theirs.name)
-        or ours.router_id == theirs.router_id
-    }
-    spare = iter(range(250, 1, -1))
-    used = {*taken, *(i.source for conf in confs for i in conf.instances)}
-    cables = []
-    for conf, other, known in ((master, backup, switches), (backup, master, twin)):
-        cables.append(
-            tuple(
-                Cable(
-                    interface=name,
-                    switch=known.get(name, switches.get(name, 0)),
-                    addresses=_addresses(name, conf, other, used, spare),
-                )
-                for name in conf.interfaces
-            )
-        )
-    return cables
-
-
-def _addresses(
-    name: str, conf: KeepalivedConf, other: KeepalivedConf, used: set[str], spare: Iterator[int]
-) -> tuple[str, ...]:
-    """Return the addresses that the files give an interface, or one near its VIP."""
-    here = [instance for instance in conf.instances if instance.interface == name]
-    written = [address for instance in here for address in _sources(instance, other)]
-    if not any("." in address for address in written):
-        vips = [vip.address for instance in here for vip in instance.vips]
-        base = next((vip for vip in vips if "." in vip), f"{servers.INVENTED}0")
-        network = ip_network(f"{base}/24", strict=False)
-        free = (str(network[number]) for number in spare)
-        written.append(next(address for address in free if address not in used))
-        used.add(written[-1])
-    return tuple(f"{a}/64" if ":" in a else f"{a}/24" for a in dict.fromkeys(written))
-
-
-def _sources(instance: VrrpInstance, other: KeepalivedConf) -> Iterator[str]:
-    """Yield what a node must be known by: its own word, else the only peer its peer names."""
-    twins = [i for i in other.instances if i.router_id == instance.router_id]
-    if instance.source:
-        yield instance.source
-    elif len(twins) == 1 and len(twins[0].peers) == 1:
-        yield twins[0].peers[0]
-
-
-def _machine(name: str, text: str, cables: tuple[Cable, ...], places: Sequence[Place]) -> Machine:
-    machine = Machine(name=name, keepalived_conf=text, cables=cables, places=())
-    local = (*machine.addresses, "127.0.0.1", "::1")
-    return replace(machine, places=tuple(place for place in places if place.host in local))
-
-
-def _elsewhere(places: Sequence[Place], machines: Sequence[Machine]) -> tuple[Place, ...]:
-    """Return the servers that are machines of their own."""
-    on_nodes = {place for machine in machines for place in machine.places}
-    return tuple(place for place in places if place not in on_nodes)
+def _text(path: str) -> str:
+    """Return a further file of ``haproxy.config``, which the nodes see as it is here."""
+    if Path(path).is_dir():
+        raise PlanError(f"haproxy.config: {path} is a folder: name its files one by one")
+    return Path(path).read_text()

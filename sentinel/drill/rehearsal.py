@@ -157,6 +157,7 @@ def arguments(files: Files, names: tuple[str, ...]) -> Iterator[str]:
         path = getattr(files, name)
         if path is not None:
             yield f"--{name}={path}"
+    yield from (f"--config-id={name}" for name in files.config_ids or ())
     yield from (f"--fault={name}" for name in names)
 
 
@@ -165,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("haproxy", "master", "backup", "sentinel", "hook"):
         parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--config-id", action="append")
     parser.add_argument("--fault", action="append", default=[])
     args = parser.parse_args()
     files = Files(
@@ -173,6 +175,7 @@ def main() -> None:
         backup=args.backup,
         sentinel=args.sentinel,
         hook=args.hook,
+        config_ids=args.config_id and tuple(args.config_id),
     )
     plan = make_plan(files)
     seal()

@@ -11,12 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from sentinel.drill.confs import APART
 from sentinel.drill.plan import Plan
 
 #: Written to by programs, whatever the plan names.
 _WRITTEN: Final = ("/etc", "/var", "/tmp")  # noqa: S108  (each node's own)
-#: No files of the machine: two are the kernel's own, two are empty in every node.
-_APART: Final = frozenset({"proc", "sys", "dev", "run"})
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  (each node's own)
 
@@ -101,4 +100,4 @@ def own(plan: Plan) -> list[str]:
     scripts = filter(None, map(shutil.which, plan.scripts))
     named = (Path(name).resolve() for name in (*_WRITTEN, *plan.folders, *scripts))
     every = {path for name in named for path in (name, *name.parents)}
-    return sorted(str(path) for path in every if not _APART.issuperset(path.parts[1:2]))
+    return sorted(str(path) for path in every if not APART.issuperset(path.parts[1:2]))

@@ -42,9 +42,11 @@ def test_a_node_has_what_tmpfiles_makes(plan: Plan) -> None:
                 assert path in plan.folders
 
 
-def test_each_node_has_its_own_keepalived_conf(plan: Plan) -> None:
-    """And all folders for its files are made first."""
+def test_each_node_reads_its_own_keepalived_conf(plan: Plan) -> None:
+    """Where it is and under its config id, sentinel too; all folders for files are made first."""
     for name, machine in zip(("master", "backup"), plan.machines, strict=True):
         made = {file.path: file.text for file in files(machine, plan)}
-        assert made["/etc/keepalived/keepalived.conf"] == (PAIR / f"{name}.conf").read_text()
+        path = PAIR / f"{name}.conf"
+        assert f" -f {path} -i {name} 9>&-" in made["/run/sentinel-drill/keepalived-start"]
+        assert f'file = "{path}"' in made["/etc/sentinel/sentinel.toml"]
         assert {str(Path(path).parent) for path in made} <= set(plan.folders)

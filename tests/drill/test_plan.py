@@ -8,8 +8,11 @@ import pytest
 
 from sentinel.config import Config, Manager
 from sentinel.configfile import load
-from sentinel.drill.plan import Cable, Files, Plan, PlanError, make_plan
+from sentinel.drill.cables import Cable
+from sentinel.drill.confs import PlanError
+from sentinel.drill.plan import Files, Plan, make_plan
 from sentinel.drill.servers import Place, Target, read_servers
+from sentinel.haproxycfg import statements
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 
@@ -38,9 +41,12 @@ def plan(
     master: str = keepalived("eth0", ""),
     backup: str = keepalived("eth0", ""),
     sentinel: str = "",
+    config_ids: tuple[str, str] | None = None,
+    **others: str,
 ) -> Plan:
-    """Make the plan of these texts."""
+    """Make the plan of these texts; *others* are further files of keepalived, by their stem."""
     texts = {"haproxy.cfg": haproxy, "m.conf": master, "b.conf": backup, "s.toml": sentinel}
+    texts |= {f"{name}.conf": text for name, text in others.items()}
     for name, text in texts.items():
         (folder / name).write_text(text)
     files = Files(
@@ -49,6 +55,7 @@ def plan(
         backup=folder / "b.conf",
         sentinel=folder / "s.toml",
         hook=None,
+        config_ids=config_ids,
     )
     return make_plan(files)
 
@@ -77,7 +84,7 @@ def test_the_users_files_go_in_as_they_are(tmp_path: Path) -> None:
     """All but who starts and stops the services, which the notes say."""
     made = plan(tmp_path, sentinel='node = "lb"\n[restart]\nbudget = 2\n')
     assert made.haproxy_cfg == HAPROXY
-    assert made.machines[0].keepalived_conf == keepalived("eth0", "")
+    assert made.machines[0].keepalived_conf == str(tmp_path / "m.conf")
     (tmp_path / "inside.toml").write_text(made.sentinel_toml)
     inside = load(str(tmp_path / "inside.toml"))
     assert inside == made.config
@@ -144,14 +151,133 @@ def test_files_of_which_no_world_can_be_made(tmp_path: Path) -> None:
         plan(tmp_path, haproxy="frontend x\n    bind 127.0.0.1:80\n")
     with pytest.raises(PlanError, match=r"b.conf: no vrrp_instance has a virtual_ipaddress"):
         plan(tmp_path, backup="")
-    with pytest.raises(PlanError, match=r"m.conf: vrrp_instance V has no interface"):
+    with pytest.raises(PlanError, match=r"m.conf:1: vrrp_instance V has no interface"):
         plan(tmp_path, master=keepalived("", ""))
+    with pytest.raises(PlanError, match=r"m.conf:1: no file matches include nowhere.conf"):
+        plan(tmp_path, master="include nowhere.conf\n")
+    with pytest.raises(PlanError, match=r"bind :80, wants the PROXY protocol"):
+        plan(tmp_path, haproxy=HAPROXY.replace("bind :80", "bind :80 accept-proxy"))
+    with pytest.raises(PlanError, match=r"^/proc/version: a node has its own /proc: copy"):
+        make_plan(
+            Files(
+                haproxy=tmp_path / "haproxy.cfg",
+                master=Path("/proc/version"),
+                backup=tmp_path / "b.conf",
+                sentinel=None,
+                hook=None,
+            )
+        )
 
 
 def test_what_gets_no_stub_is_said() -> None:
     """Templates, sockets and TLS."""
-    found = read_servers(
-        "server-template w 3 _http._tcp:80\nserver u /run/x.sock\nserver s 10.0.0.1:443 ssl\n"
+    text = (
+        "backend p\nserver-template w 3 _http._tcp:80\nserver u /run/x.sock\n"
+        "server s 10.0.0.1:443 ssl\nserver any 0.0.0.0:80\n"
     )
+    found = read_servers(statements([text], {}))
     assert [str(place) for place in found.places] == ["10.0.0.1:443"]
-    assert len(found.notes) == 3
+    assert len(found.notes) == 4
+
+
+def test_the_servers_are_those_of_proxies() -> None:
+    """A stub on a peer's port would keep HAProxy from it; variables are HAProxy's own."""
+    text = (
+        "global\nsetenv APP 10.0.0.2\npeers x\nserver lb1 10.0.0.1:1024\n"
+        "backend p\nserver a $APP:80\nserver b localhost:81\nserver c [2001:DB8::0:1]:82\n"
+    )
+    found = read_servers(statements([text], {}))
+    assert [str(place) for place in found.places] == [
+        "10.0.0.2:80",
+        "127.0.0.1:81",
+        "[2001:db8::1]:82",
+    ]
+
+
+def test_where_haproxy_listens_itself_is_no_stub(tmp_path: Path) -> None:
+    """One frontend is the server of another; what else is on the VIP lives on both nodes."""
+    chained = (
+        "backend tls\n server own 127.0.0.1:8443\n server vip 10.0.0.100:9000\n"
+        "frontend inner\n bind 127.0.0.1:8443 ssl crt /x accept-proxy\n"
+    )
+    made = plan(tmp_path, haproxy=HAPROXY + chained)
+    vip = Place(host="10.0.0.100", port=9000)
+    assert [machine.places for machine in made.machines] == [(vip,), (vip,)]
+    assert vip not in made.places
+
+
+@pytest.mark.parametrize(
+    ("bind", "asked"),
+    [
+        (":::80 v4v6", "10.0.0.100"),
+        ("[::]:80", "10.0.0.100"),
+        (":::80", "10.0.0.100"),
+        (":::80 v6only", "2001:db8::64"),
+        ("[::]:80 v4v6 v6only", "2001:db8::64"),
+        ("2001:DB8::64:80", "2001:db8::64"),
+    ],
+)
+def test_two_families_in_one_bind(tmp_path: Path, bind: str, asked: str) -> None:
+    """The wildcard of IPv6 is that of IPv4 too, unless ``v6only`` forbids it."""
+    both = keepalived("eth0", " virtual_ipaddress_excluded {\n 2001:db8::64\n }")
+    made = plan(tmp_path, haproxy=HAPROXY.replace(":80\n", f"{bind}\n", 1), master=both)
+    assert made.target.place.host == asked
+
+
+SHARED = "@lb1 $OWN=eth0\n@lb2 $OWN=ens3\n" + keepalived("$OWN", " @lb1 priority 150")
+
+
+def test_one_file_for_both_nodes(tmp_path: Path) -> None:
+    """Each node reads it under its own config id, sentinel and keepalived alike."""
+    made = plan(tmp_path, master=SHARED, backup=SHARED, config_ids=("lb1", "lb2"))
+    assert [machine.cables[0].interface for machine in made.machines] == ["eth0", "ens3"]
+    for machine, own, path in zip(made.machines, ("lb1", "lb2"), "mb", strict=True):
+        (tmp_path / "inside.toml").write_text(made.sentinel_toml_of(machine))
+        inside = load(str(tmp_path / "inside.toml"))
+        assert (inside.vrrp.config_id, inside.vrrp.file) == (own, f"{tmp_path}/{path}.conf")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (SHARED, "m.conf:1: @lb1 depends"),
+        (keepalived("eth0", " @^lb2 nopreempt"), "m.conf:4: @^lb2 depends"),
+        (keepalived("eth0", "") + "include ${_INSTANCE}.conf\n", "_INSTANCE depends"),
+        ("include inst.conf\n", "inst.conf:4: @lb1 depends"),
+    ],
+)
+def test_nobody_guesses_what_the_nodes_are_called(tmp_path: Path, text: str, what: str) -> None:
+    """Not by this machine's host name either: the message names the line and the option."""
+    included = keepalived("eth0", "@lb1 priority 150")
+    with pytest.raises(PlanError) as error:
+        plan(tmp_path, master=text, inst=included)
+    assert what in str(error.value)
+    assert "--config-id MASTER BACKUP" in str(error.value)
+
+
+def test_a_comment_depends_on_nobody(tmp_path: Path) -> None:
+    """Nor does an address with an at sign in it."""
+    harmless = "# @lb1 ${_INSTANCE}\nglobal_defs {\n notification_email {\n a@example.org\n }\n}\n"
+    machines = plan(tmp_path, master=harmless + keepalived("eth0", "")).machines
+    assert [machine.config_id for machine in machines] == ["master", "backup"]
+
+
+def test_included_files(tmp_path: Path) -> None:
+    """They are found beside the file, where the node's keepalived finds them as well."""
+    made = plan(
+        tmp_path,
+        master="include inst.conf\n",
+        backup=f"include {tmp_path}/inst.conf\n",
+        inst=keepalived("ens3", ""),
+    )
+    assert [machine.cables[0].interface for machine in made.machines] == ["ens3", "ens3"]
+
+
+def test_further_files_of_haproxy(tmp_path: Path) -> None:
+    """What ``haproxy.config`` names after the first is read from this machine."""
+    more = tmp_path / "more.cfg"
+    more.write_text("backend more\n server m 10.0.0.30:80\n")
+    files = f'[haproxy]\nconfig = ["/etc/haproxy/haproxy.cfg", "{more}"]\n'
+    assert Place(host="10.0.0.30", port=80) in plan(tmp_path, sentinel=files).places
+    with pytest.raises(PlanError, match="is a folder: name its files"):
+        plan(tmp_path, sentinel=files.replace(str(more), str(tmp_path)))

@@ -48,7 +48,7 @@ def test_own_are_all_that_is_named_and_what_leads_there(plan: Plan, tmp_path: Pa
     script = tmp_path / "check.sh"
     script.touch(0o755)
     own = root.own(replace(plan, scripts=(str(script), "true", "/nonexistent/check.sh")))
-    assert {"/etc/keepalived", "/usr", "/usr/libexec", "/var/lib/haproxy", "/tmp"} <= set(own)
+    assert {"/etc/sentinel", "/usr", "/usr/libexec", "/var/lib/haproxy", "/tmp"} <= set(own)
     assert own.index(str(tmp_path.parent)) < own.index(str(tmp_path)) < own.index(str(script))
     assert str(Path("/bin/true").resolve()) in own
     assert not [path for path in own if path.startswith("/nonexistent")]
