@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from documents import HEALTHY, NOW_S, POLICY
+from documents import HEALTHY, NOW_S, POLICY, stepped
 from haproxies import DEADLINE_S, free_port
 from servers import Behaviour, Connection, answering, serving
 
@@ -36,7 +36,7 @@ def check_of(address: str, timeout_s: float = LONG_S) -> Check:
 
 def told(state: State = HEALTHY, node: str = "lb2") -> str:
     """Return what *node* says when this is its state."""
-    return document(POLICY, state, node=node, now_s=NOW_S, time="2026-01-02T03:04:05+00:00")
+    return document(POLICY, stepped(state), node=node, now_s=NOW_S, time="2026-01-02T03:04:05+00:00")
 
 
 def ok(body: bytes) -> bytes:
