@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from sentinel.model import Code, Instance, Observation, ProcessView, Scope, Verdict
-from sentinel.processes import procfs
-from sentinel.processes.identity import Identity, read_pidfile, started_before
+from sentinel.processes import procfs, trust
+from sentinel.processes.identity import Identity, read_pidfile
 from sentinel.processes.watch import adopt, living
 from sentinel.processes.workers import Workers
 
@@ -72,6 +72,7 @@ class ProcessCheck:
         self._evidence: tuple[object, ...] = ()
         self._searched_s = -SEARCH_S
         self._lost = ""
+        self._stranger = ""
 
     async def __call__(self) -> Observation:
         """Look once, on the running loop."""
@@ -104,7 +105,8 @@ class ProcessCheck:
     def _look(self) -> tuple[ProcessView | None, Verdict, Code, str]:
         main = self._follow_main()
         if main is None or self._workers is None:
-            detail = self._lost or f"no process runs {' '.join(self._settings.config)}"
+            known = ", ".join(filter(None, (self._lost, self._stranger)))
+            detail = known or f"no process runs {' '.join(self._settings.config)}"
             return ProcessView(instance=None), Verdict.FAIL, Code.PROCERR, detail
         members = self._workers.look()
         former = living(self._former)
@@ -219,18 +221,19 @@ class ProcessCheck:
         pidfile = read_pidfile(self._settings.pidfile)
         if pidfile is None:
             return None
-        written_s = pidfile.written_s
         for pid in pidfile.pids:
             found = self._adopt(
-                pid,
-                lambda stat: self._identity.is_ours(stat) and started_before(stat, written_s),
+                pid, lambda stat: pidfile.names(stat) and self._identity.is_ours(stat)
             )
             if found is not None:
                 return found
         return None
 
     def _search(self) -> Watch | None:
-        """Search all processes; of several that are nobody's child here, prefer a parent."""
+        """Search all processes; of several that are nobody's child here, prefer a parent.
+
+        Anybody may start one with our configuration: others' are told of, and not believed.
+        """
         now_s = time.monotonic()
         if now_s - self._searched_s < SEARCH_S:
             return None
@@ -239,8 +242,19 @@ class ProcessCheck:
         ours = {stat.proc.pid: stat for stat in stats if stat and self._identity.is_ours(stat)}
         parents = {stat.parent for stat in ours.values()}
         mains = [stat for stat in ours.values() if stat.parent not in ours]
-        mains.sort(key=lambda stat: (stat.proc.pid in parents, stat.proc.start_ticks))
-        return self._adopt(mains[-1].proc.pid, self._identity.is_ours) if mains else None
+        mains.sort(
+            key=lambda stat: (
+                trust.runs_as_us(stat.proc.pid),
+                stat.proc.pid in parents,
+                stat.proc.start_ticks,
+            )
+        )
+        found = self._adopt(mains[-1].proc.pid, self._is_ours_unnamed) if mains else None
+        self._stranger = _describe_stranger(mains[-1]) if mains and found is None else ""
+        return found
+
+    def _is_ours_unnamed(self, stat: Stat) -> bool:
+        return trust.runs_as_us(stat.proc.pid) and self._identity.is_ours(stat)
 
     def _adopt(self, pid: int, accept: Callable[[Stat], bool]) -> Watch | None:
         """Watch *pid* first and ask who it is then, so that it cannot be another by now."""
@@ -261,6 +275,15 @@ def _judge(instance: Instance, stuck: Mapping[Proc, str], lost: str) -> tuple[Ve
     old = [f"{len(instance.old)} old"] if instance.old else []
     detail = ", ".join([f"worker {instance.worker.pid}", *master, *old, *words])
     return Verdict.PASS, Code.PROCOK, detail
+
+
+def _describe_stranger(stat: Stat) -> str:
+    """Say why it is not followed; nothing when it has gone."""
+    others = sorted(procfs.uids(stat.proc.pid))
+    if not others:
+        return ""
+    cure = "neither haproxy.service nor a pidfile of root's (haproxy.pidfile) names it"
+    return f"process {stat.proc.pid} of user {others[-1]} runs its configuration, but {cure}"
 
 
 def _change_mark(path: str) -> tuple[int, int, int] | None:

@@ -3,6 +3,10 @@
 Proof is asked for in kind: the program by name and executable, the configuration by ``-f``, the
 machine by namespaces. What may not be read proves nothing either way: without ptrace rights a
 process is judged by its name and arguments alone.
+
+All of that anybody may pretend to. So a process that nobody but itself names has to be run by root
+or by ourselves: HAProxy may have become its ``user``, but then the service manager or a pidfile of
+root's names it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinel.processes import arguments, procfs
+from sentinel.processes import arguments, procfs, trust
 
 if TYPE_CHECKING:
     from sentinel.config import Haproxy
@@ -91,10 +95,20 @@ def _is_same_file(pid: int, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pidfile:
-    """What a pidfile says. HAProxy never removes it, so its pids may be anyone's by now."""
+    """What a pidfile says. HAProxy never removes it, so its pids may be anyone's by now.
+
+    It is *trusted* when nobody but root or ourselves can have written it.
+    """
 
     pids: tuple[int, ...]
     written_s: float  # seconds of the epoch
+    trusted: bool
+
+    def names(self, stat: Stat) -> bool:
+        """Tell whether it speaks of this process: an older one, and no stranger's own claim."""
+        pid = stat.proc.pid
+        known = pid in self.pids and started_before(stat, self.written_s)
+        return known and (self.trusted or trust.runs_as_us(pid))
 
 
 def read_pidfile(path: str) -> Pidfile | None:
@@ -105,12 +119,14 @@ def read_pidfile(path: str) -> Pidfile | None:
         return None
     try:
         words = os.read(descriptor, _PIDFILE_BYTES_MAX).split()
-        written_s = os.fstat(descriptor).st_mtime
+        found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     pids = (int(word) for word in words if word.isdigit())
     return Pidfile(
-        pids=tuple(pid for pid in pids if 0 < pid <= procfs.PID_MAX), written_s=written_s
+        pids=tuple(pid for pid in pids if 0 < pid <= procfs.PID_MAX),
+        written_s=found.st_mtime,
+        trusted=trust.is_ours_alone(found),
     )
 
 

@@ -3,19 +3,22 @@
 Read from the running process, whose command line is the only place that always tells the truth,
 and kept beyond its death. What only matters to a process that serves is left out, so that the same
 service gives the same Invocation after every start and reload.
+
+An Invocation is executed with our own rights, which may be root's, and a process may change what it
+says of itself. So one that runs as another user is believed only where nothing can come of it: it
+may point at files of root's, and its environment is ours.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinel.processes import arguments
+from sentinel.processes import arguments, procfs, trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,6 +59,25 @@ _SET_AT_START: Final = frozenset(
         "WATCHDOG_USEC",
     }
 )
+#: What makes the C library load or write other files: privileged programs do not inherit it
+#: (secure-execution mode in ld.so(8)). What we run has of these what we have ourselves.
+_LOADING: Final = frozenset(
+    {
+        "GCONV_PATH",
+        "GETCONF_DIR",
+        "GLIBC_TUNABLES",
+        "HOSTALIASES",
+        "LOCALDOMAIN",
+        "LOCPATH",
+        "NIS_PATH",
+        "NLSPATH",
+        "RESOLV_HOST_CONF",
+        "RES_OPTIONS",
+        "TMPDIR",
+        "TZDIR",
+    }
+)
+_LOADING_PREFIXES: Final = ("LD_", "MALLOC_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,37 +120,63 @@ def running(pid: int, settings: Haproxy) -> Invocation | None:
 
     A service manager's child carries the manager's name until it executes HAProxy.
     """
+    is_us = trust.runs_as_us(pid)
+    found = _read(pid, settings, is_us=is_us)
+    if trust.runs_as_us(pid) is not is_us:  # it has become another meanwhile
+        return None
+    return found if is_us or found is None or _names_only_ours(found) else None
+
+
+def _read(pid: int, settings: Haproxy, *, is_us: bool) -> Invocation | None:
     folder = Path("/proc", str(pid))
     try:
         words = [os.fsdecode(word) for word in (folder / "cmdline").read_bytes().split(b"\0")[:-1]]
     except OSError:
         return None
-    known = ("haproxy", Path(settings.executable).name)
-    if not words or not Path(words[0]).name.startswith(known):
+    if not words or not _is_named(words[0], settings):
         return None
     cwd = _working_directory(folder)
     if not cwd and not arguments.parse(words).absolute:
         return None
-    env = _environment(folder)
+    theirs = _environment(folder)
+    ours = tuple(os.environ.items())
     return Invocation(
-        executable=_executable(folder, words[0], settings),
+        executable=_executable(pid, settings, is_us=is_us),
         argv=tuple(_checked_options(words[1:])),
-        env=_lasting(env),
+        env=_lasting(_without_loading(theirs, ours) if is_us else ours),
         cwd=cwd or "/",
-        inherited=_inherited(pid, dict(env)),
+        inherited=_inherited(pid, dict(theirs)),
     )
 
 
-def _executable(folder: Path, name: str, settings: Haproxy) -> str:
+def _is_named(program: str, settings: Haproxy) -> bool:
+    return Path(program).name.startswith(("haproxy", Path(settings.executable).name))
+
+
+def _names_only_ours(invocation: Invocation) -> bool:
+    """Tell whether nobody but root or us decides what all its files and folders say."""
+    changed_to = arguments.parse((invocation.executable, *invocation.argv)).folder
+    folders = (invocation.cwd, os.path.normpath(Path(invocation.cwd, changed_to)))
+    return all(map(trust.leads_to_ours_alone, (*folders, *invocation.paths, *invocation.files)))
+
+
+def _executable(pid: int, settings: Haproxy, *, is_us: bool) -> str:
     """Return the program that the next start would run, also after a package upgrade.
 
-    The link to a replaced program reads ``PATH (deleted)``.
+    The name that a process gives itself proves nothing. The link to a replaced program reads
+    ``PATH (deleted)``.
     """
-    candidates = [name] if name.startswith("/") else []
-    with suppress(OSError):
-        candidates.append(str((folder / "exe").readlink()).removesuffix(" (deleted)"))
-    candidates.append(settings.executable)
-    return next((path for path in candidates if os.access(path, os.X_OK)), candidates[0])
+    program = (procfs.link(pid, "exe") or "").removesuffix(" (deleted)")
+    safe = _is_file_of_ours if is_us else trust.leads_to_ours_alone
+    usable = _is_named(program, settings) and safe(program) and os.access(program, os.X_OK)
+    return program if usable else settings.executable
+
+
+def _is_file_of_ours(path: str) -> bool:
+    try:
+        return trust.is_ours_alone(Path(path).stat())
+    except OSError:
+        return False
 
 
 def _environment(folder: Path) -> tuple[tuple[str, str], ...]:
@@ -139,6 +187,18 @@ def _environment(folder: Path) -> tuple[tuple[str, str], ...]:
         return tuple(os.environ.items())
     pairs = (os.fsdecode(word).partition("=") for word in words if word)
     return tuple((name, value) for name, _, value in pairs)
+
+
+def _without_loading(
+    theirs: Iterable[tuple[str, str]], ours: Iterable[tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Take from *ours* what decides which files are loaded, and the rest from *theirs*."""
+    yield from (pair for pair in theirs if not _loads(pair[0]))
+    yield from (pair for pair in ours if _loads(pair[0]))
+
+
+def _loads(name: str) -> bool:
+    return name in _LOADING or name.startswith(_LOADING_PREFIXES)
 
 
 def _inherited(pid: int, env: Mapping[str, str]) -> int:

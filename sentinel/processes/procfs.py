@@ -77,6 +77,16 @@ def argv(pid: int) -> tuple[str, ...]:
     return tuple(os.fsdecode(raw).split("\0")[:-1])
 
 
+def uids(pid: int) -> frozenset[int]:
+    """Return the real, effective, saved and file system user ids of *pid*; none when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except GONE:
+        return frozenset()
+    found = next(line for line in status.splitlines() if line.startswith(b"Uid:"))
+    return frozenset(map(int, found.split()[1:]))
+
+
 def children(pid: int) -> tuple[int, ...]:
     """Return the children of *pid*, oldest first, by reading every process: some milliseconds."""
     stats = (read_stat(int(folder.name)) for folder in Path("/proc").glob("[0-9]*"))

@@ -33,8 +33,11 @@ class Watch:
     *stat* is what it was when the watch began; *serial* grows from watch to watch.
     """
 
-    def __init__(self, pid: int, on_death: Callable[[], None]) -> None:
+    def __init__(self, pid: int, on_death: Callable[[], None], *, renames: bool = False) -> None:
         """Watch *pid*; *on_death* is called once.
+
+        A process has another name once it executes another program. One that *renames* itself
+        does not tell by that.
 
         Raises ProcessLookupError when it is gone, another OSError when it may not be watched.
         """
@@ -56,7 +59,7 @@ class Watch:
             opened.callback(self._unwatch)
             self._opened = opened.pop_all()
         self.proc = self.stat.proc
-        self._name = os.fsencode(f"({self.stat.name}) ")
+        self._before_state = b") " if renames else os.fsencode(f"({self.stat.name}) ")
 
     def state(self) -> str:
         """Return R, S, D, T, t or Z; X when it is gone or has become another program."""
@@ -64,8 +67,8 @@ class Watch:
             raw = os.pread(self._stat_fd, _STAT_BYTES_MAX, 0)
         except ProcessLookupError:
             return "X"
-        at = raw.find(self._name)
-        return "X" if at < 0 else chr(raw[at + len(self._name)])
+        at = raw.rfind(self._before_state)
+        return "X" if at < 0 else chr(raw[at + len(self._before_state)])
 
     def close(self) -> None:
         """Stop watching; may be called again."""
@@ -91,13 +94,19 @@ class Watch:
 Seen = tuple[Watch, str]
 
 
-def adopt(pid: int, on_death: Callable[[], None], accept: Callable[[Stat], bool]) -> Watch | None:
+def adopt(
+    pid: int,
+    on_death: Callable[[], None],
+    accept: Callable[[Stat], bool],
+    *,
+    renames: bool = False,
+) -> Watch | None:
     """Watch *pid* first and ask who it is then, so that it cannot be another by now.
 
     None when it is gone or *accept* refuses it; raises OSError when it may not be watched.
     """
     try:
-        watch = Watch(pid, on_death)
+        watch = Watch(pid, on_death, renames=renames)
     except ProcessLookupError:
         return None
     with ExitStack() as refused:

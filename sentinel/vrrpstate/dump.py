@@ -7,7 +7,9 @@ namespace, which may have a /tmp of its own (PrivateTmp= in systemd.exec(5)), an
 through its root.
 
 A signal that a process neither handles nor blocks ends it, and this is one of those. It is sent
-by pidfd, to what is proven to be keepalived and waits for exactly this signal.
+by pidfd, to what is proven to be keepalived and waits for exactly this signal. Which it is, the
+running program itself is asked, and so executed: only when root or ourselves run it, and nobody
+else may have written it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel import program
 from sentinel.aside import Aside
-from sentinel.processes import procfs
+from sentinel.processes import procfs, trust
 from sentinel.vrrp import VrrpState
 from sentinel.vrrpstate.keepalived import is_keepalived
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 ANSWER_S: Final = 0.4
 SIGNUM_TIMEOUT_S: Final = 0.5
 FILE: Final = "keepalived.json"
+#: From here on exit statuses say that a program could not be executed (127 in ld.so).
+_NOT_EXECUTED: Final = 126
 _POLL_MS: Final = 5
 _BYTES_MAX: Final = 4 * 1024 * 1024
 #: include/vrrp.h in keepalived's source
@@ -81,7 +85,10 @@ class Dumps:
     async def ask(self, parent: Proc) -> Dump:
         """Ask once, within SIGNUM_TIMEOUT_S and ANSWER_S; *parent* is keepalived's main process."""
         if parent != self._number_of:
-            self._number, self._number_of = await _signal_number(parent.pid), parent
+            try:
+                self._number, self._number_of = await _signal_number(parent), parent
+            except OSError as error:
+                return Dump(levels=None, detail=f"keepalived --signum: {error.strerror}")
         if not self._number:
             return Dump(levels=None, detail="keepalived was built without JSON")
         collect = partial(_collect, parent, self._number)
@@ -91,16 +98,23 @@ class Dumps:
             return Dump(levels=None, detail=str(error))
 
 
-async def _signal_number(pid: int) -> int:
+async def _signal_number(parent: Proc) -> int:
     """Ask the very program that runs which signal it is; 0 when it knows of none.
 
-    The numbers of realtime signals vary from build to build (keepalived(8), --signum).
+    The numbers of realtime signals vary from build to build (keepalived(8), --signum). Raises
+    OSError when it may not be asked or does not answer.
     """
+    descriptor = os.open(f"/proc/{parent.pid}/exe", os.O_PATH | os.O_CLOEXEC)
     try:
-        argv = (f"/proc/{pid}/exe", "--signum=JSON")
+        if not trust.is_ours_alone(os.fstat(descriptor)):
+            raise PermissionError(0, "not executed, others may write it")
+        _require_keepalived(parent)  # and so it was its program that has been opened
+        argv = (f"/proc/{os.getpid()}/fd/{descriptor}", "--signum=JSON")
         done = await program.run(argv, timeout_s=SIGNUM_TIMEOUT_S)
-    except OSError:
-        return 0
+    finally:
+        os.close(descriptor)
+    if done.returncode is None or not 0 <= done.returncode < _NOT_EXECUTED:
+        raise TimeoutError(0, "did not answer")
     answer = done.first_line
     return int(answer) if done.returncode == 0 and answer.isdigit() else 0
 
@@ -134,11 +148,18 @@ def waits_for(pid: int, number: int) -> bool:
 
 def _require_waiting(parent: Proc, number: int) -> None:
     """Raise OSError unless *parent* is keepalived and has made itself ready for this signal."""
+    _require_keepalived(parent)
+    if not waits_for(parent.pid, number):
+        raise OSError(0, "keepalived is not ready yet")
+
+
+def _require_keepalived(parent: Proc) -> None:
+    """Raise OSError unless *parent* is keepalived, run by root or ourselves."""
     seen = procfs.read_stat(parent.pid)
     if seen is None or seen.proc != parent or not is_keepalived(seen):
         raise ProcessLookupError(0, "keepalived has gone")
-    if not waits_for(parent.pid, number):
-        raise OSError(0, "keepalived is not ready yet")
+    if not trust.runs_as_us(parent.pid):
+        raise PermissionError(0, "keepalived runs as another user")
 
 
 def _path(pid: int) -> str:

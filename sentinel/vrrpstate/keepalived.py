@@ -2,24 +2,25 @@
 
 The parent is named by systemd, else by keepalived's pidfile, else searched for, so that none is
 held for dead because nobody knows it. What a pidfile names or a search finds must be keepalived by
-name and executable, in our own namespaces (not a container's); it must be older than the pidfile.
+its executable, run by root or ourselves, in our own namespaces (not a container's); it must be
+older than the pidfile. Names tell nothing: keepalived.conf may give its processes any
+(process_names in keepalived.conf(5)), and so may everybody to their own.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinel.processes import procfs
+from sentinel.processes import procfs, trust
 from sentinel.processes.identity import read_pidfile, started_before
 from sentinel.processes.watch import adopt, living
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sentinel.model import Proc
     from sentinel.processes.procfs import Stat
@@ -99,6 +100,9 @@ class Keepalived:
     def _watches(self) -> tuple[Watch, ...]:
         return (*((self._parent,) if self._parent else ()), *self._children)
 
+    def _adopt(self, pid: int, accept: Callable[[Stat], bool]) -> Watch | None:
+        return adopt(pid, self._on_death, accept, renames=True)
+
     # --- the parent -----------------------------------------------------------------------------
 
     def _follow_parent(self) -> None:
@@ -107,7 +111,7 @@ class Keepalived:
         alive = self._parent is not None and bool(living([self._parent]))
         if alive and self._parent is not None and pid in {0, self._parent.proc.pid}:
             return
-        found = adopt(pid, self._on_death, is_keepalived) if pid > 0 else None
+        found = self._adopt(pid, is_keepalived) if pid > 0 else None
         if alive and found is None:
             return
         if alive:
@@ -122,13 +126,8 @@ class Keepalived:
         pidfile = read_pidfile(self._pidfile)
         if pidfile is None:
             return None
-        written_s = pidfile.written_s
         for pid in pidfile.pids:
-            found = adopt(
-                pid,
-                self._on_death,
-                lambda stat: is_ours(stat) and started_before(stat, written_s),
-            )
+            found = self._adopt(pid, lambda stat: pidfile.names(stat) and is_ours(stat))
             if found is not None:
                 return found
         return None
@@ -143,16 +142,21 @@ class Keepalived:
             return None
         self._searched_s = now_s
         followed = {watch.proc.pid for watch in self._children}
-        stats = (procfs.read_stat(pid) for pid in _pids_named_keepalived() if pid not in followed)
+        pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+        likely = (pid for pid in pids if pid not in followed and runs_keepalived(pid))
+        stats = map(procfs.read_stat, likely)
         ours = [stat.proc for stat in stats if stat is not None and is_ours(stat)]
         oldest = min(ours, key=lambda proc: (proc.start_ticks, proc.pid), default=None)
-        return adopt(oldest.pid, self._on_death, is_ours) if oldest else None
+        return self._adopt(oldest.pid, is_ours) if oldest else None
 
     # --- its children ---------------------------------------------------------------------------
 
     def _follow_children(self) -> None:
-        """Let the dead go and watch the new; one that has lost its parent stays while it lives."""
-        alive = [watch for watch, _ in living(self._children)]
+        """Let the dead go and watch the new; one that has lost its parent stays while it lives.
+
+        A child that executes another program, keepalived.conf's startup_script, is none any more.
+        """
+        alive = [watch for watch, _ in living(self._children) if runs_keepalived(watch.proc.pid)]
         for watch in self._children:
             if watch not in alive:
                 watch.close()
@@ -164,9 +168,7 @@ class Keepalived:
         for pid in _children(parent)[:_CHILDREN_MAX]:
             if pid in known:
                 continue
-            found = adopt(
-                pid, self._on_death, lambda stat: stat.parent == parent and is_keepalived(stat)
-            )
+            found = self._adopt(pid, lambda stat: stat.parent == parent and is_keepalived(stat))
             if found is not None:
                 self._children.append(found)
 
@@ -183,19 +185,28 @@ class Keepalived:
 
 
 def is_keepalived(stat: Stat) -> bool:
-    """Tell whether this is a living process of the program keepalived, run by root."""
-    if not stat.alive or stat.name != PROGRAM:
-        return False
-    program = procfs.link(stat.proc.pid, "exe")
+    """Tell whether this is a living process of the program keepalived, whoever runs it."""
+    return stat.alive and runs_keepalived(stat.proc.pid)
+
+
+def runs_keepalived(pid: int) -> bool:
+    """Tell whether *pid* executes keepalived; without the right to see, by what it was called."""
+    program = procfs.link(pid, "exe")
+    if program is None:
+        program = next(iter(procfs.argv(pid)), "")
     # " (deleted)" follows once a package upgrade has replaced the file of a running one
-    return program is None or Path(program.removesuffix(" (deleted)")).name == PROGRAM
+    return Path(program.removesuffix(" (deleted)")).name == PROGRAM
 
 
 def is_ours(stat: Stat) -> bool:
-    """Tell whether this is a keepalived of this node, and not of a container on it."""
-    return is_keepalived(stat) and all(
-        procfs.link(stat.proc.pid, name) in {None, procfs.link(os.getpid(), name)}
-        for name in _NAMESPACES
+    """Tell whether this is a keepalived of this node: root's or ours, and not of a container."""
+    pid = stat.proc.pid
+    return (
+        is_keepalived(stat)
+        and trust.runs_as_us(pid)
+        and all(
+            procfs.link(pid, name) in {None, procfs.link(os.getpid(), name)} for name in _NAMESPACES
+        )
     )
 
 
@@ -219,10 +230,3 @@ def _children(parent: int) -> tuple[int, ...]:
     except procfs.GONE:  # it is gone, or the kernel does not list them (CONFIG_PROC_CHILDREN)
         return procfs.children(parent)
     return tuple(map(int, listed.split()))
-
-
-def _pids_named_keepalived() -> Iterator[int]:
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(*procfs.GONE):
-            if folder.joinpath("comm").read_text().rstrip() == PROGRAM:
-                yield int(folder.name)

@@ -27,7 +27,7 @@ from haproxies import (
     wait_until,
 )
 from pidreuse import running_as
-from privileges import IS_ROOT, as_nobody
+from privileges import IS_ROOT, NOBODY, as_nobody
 
 from sentinel import config
 from sentinel.checks.process import ProcessCheck
@@ -304,6 +304,65 @@ async def test_a_reused_pid_is_nobody_of_ours(tmp_path: Path, heir: str) -> None
             for check in (watching, fresh):
                 seen = await check()
                 assert (roles(seen), seen.code) == ((None, None, ()), Code.PROCERR)
+
+
+#: What a single process becomes; a master stays root.
+CHANGING_USER = f"global\n    uid {NOBODY}\n"
+
+
+@needs_root
+async def test_roots_pidfile_names_a_haproxy_that_has_become_another_user(tmp_path: Path) -> None:
+    """A single process with ``user``, that no service manager speaks of."""
+    text = f"{answering_config(free_port())}{CHANGING_USER}"
+    with running_haproxy(text, tmp_path, flags=("-D",)) as haproxy, checking(haproxy) as check:
+        assert procfs.uids(haproxy.main_pid) == {NOBODY}
+        assert roles(await check()) == (None, haproxy.main_pid, ())
+
+
+@needs_root
+async def test_the_service_manager_names_a_haproxy_of_another_user(tmp_path: Path) -> None:
+    """In the foreground there is no pidfile."""
+    text = f"{answering_config(free_port())}{CHANGING_USER}"
+    with running_haproxy(text, tmp_path, flags=()) as haproxy:
+        main_pid = haproxy.main_pid
+        with checking(haproxy, main_pid=lambda: main_pid) as check:
+            assert roles(await check()) == (None, main_pid, ())
+
+
+@needs_root
+@pytest.mark.parametrize("pidfile", ["none", "haproxy.pid"])
+async def test_a_haproxy_that_only_its_own_user_names_is_not_ours(
+    tmp_path: Path, pidfile: str
+) -> None:
+    """Anybody may start one, with a pidfile of his own: that is said, and not believed."""
+    text = f"{answering_config(free_port())}{CHANGING_USER}"
+    with (
+        running_haproxy(text, tmp_path, flags=("-D",)) as haproxy,
+        checking(haproxy, pidfile=str(tmp_path / pidfile)) as check,
+    ):
+        os.chown(haproxy.pidfile, NOBODY, 0)
+        seen = await check()
+        assert (roles(seen), seen.code) == ((None, None, ()), Code.PROCERR)
+        assert seen.detail == (
+            f"process {haproxy.main_pid} of user {NOBODY} runs its configuration, but neither"
+            " haproxy.service nor a pidfile of root's (haproxy.pidfile) names it"
+        )
+
+
+@needs_root
+@pytest.mark.parametrize("flags", MASTER_WORKER)
+async def test_a_master_is_found_whoever_its_workers_are(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """It stays root; and it is found among all others."""
+    text = f"{answering_config(free_port())}{CHANGING_USER}"
+    with (
+        running_haproxy(text, tmp_path, flags=flags) as haproxy,
+        checking(haproxy, pidfile=str(tmp_path / "none")) as check,
+    ):
+        worker = haproxy.answering_pid()
+        assert procfs.uids(worker) == {NOBODY}
+        assert roles(await check()) == (haproxy.main_pid, worker, ())
 
 
 @needs_root

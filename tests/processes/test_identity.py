@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from haproxies import answering_config, free_port, start_haproxy, wait_until
+from namespaces import needs_root
+from privileges import NOBODY
 
 from sentinel.config import Haproxy
 from sentinel.processes import procfs
@@ -33,7 +36,7 @@ def test_a_pidfile_is_read(tmp_path: Path, content: str, pids: tuple[int, ...]) 
     path = tmp_path / "haproxy.pid"
     path.write_text(content, encoding="latin-1")
     os.utime(path, (1, 1_000_000))
-    assert read_pidfile(str(path)) == Pidfile(pids=pids, written_s=1_000_000)
+    assert read_pidfile(str(path)) == Pidfile(pids=pids, written_s=1_000_000, trusted=True)
 
 
 def test_no_pidfile(tmp_path: Path) -> None:
@@ -51,6 +54,32 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     pidfile = read_pidfile(str(tmp_path / "pipe"))
     assert pidfile is not None
     assert pidfile.pids == ()
+
+
+@needs_root
+def test_a_pidfile_of_somebody_elses_names_only_root_and_us(tmp_path: Path) -> None:
+    """Root's also names a HAProxy that has become another user."""
+    path = tmp_path / "haproxy.pid"
+    with subprocess.Popen(("sleep", "60"), user=NOBODY) as stranger:
+        try:
+            path.write_text(f"{os.getpid()}\n{stranger.pid}\n")
+            assert named(path, os.getpid(), stranger.pid) == [True, True]
+            os.chown(path, NOBODY, 0)
+            assert named(path, os.getpid(), stranger.pid) == [True, False]
+            os.chown(path, 0, 0)
+            path.chmod(0o666)
+            assert named(path, os.getpid(), stranger.pid) == [True, False]
+            assert named(path, os.getppid()) == [False], "it is not in it"
+        finally:
+            stranger.kill()
+
+
+def named(path: Path, *pids: int) -> list[bool]:
+    """Ask a pidfile for each of these living processes."""
+    pidfile = read_pidfile(str(path))
+    assert pidfile is not None
+    stats = [procfs.read_stat(pid) for pid in pids]
+    return [pidfile.names(stat) for stat in stats if stat is not None]
 
 
 def test_a_process_younger_than_its_pidfile_did_not_write_it() -> None:

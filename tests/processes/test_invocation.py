@@ -8,6 +8,7 @@ import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -21,12 +22,14 @@ from haproxies import (
     wait_until,
 )
 from heldsockets import launcher
+from namespaces import needs_root
+from privileges import NOBODY
 
 from sentinel.config import Haproxy
 from sentinel.processes.invocation import Invocation, configured, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 SETTINGS: Final = Haproxy()
 
@@ -41,7 +44,13 @@ class Pretender:
 
 @contextmanager
 def pretender(
-    folder: Path, words: Sequence[str], *, name: str = "", cwd: str = "/", **env: str
+    folder: Path,
+    words: Sequence[str],
+    *,
+    name: str = "",
+    cwd: str = "/",
+    user: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Pretender]:
     """Run a process with this command line: an ``echo`` that waits for room in a full pipe."""
     program = folder / "haproxy"
@@ -52,7 +61,9 @@ def pretender(
         pass
     os.set_blocking(writer, True)
     argv = [name or str(program), *words]
-    process = subprocess.Popen(argv, executable=program, stdout=writer, env=env, cwd=cwd)
+    process = subprocess.Popen(
+        argv, executable=program, stdout=writer, env=env or {}, cwd=cwd, user=user
+    )
     try:
         cmdline = Path(f"/proc/{process.pid}/cmdline")
         wait_until(cmdline.read_bytes, "the kernel has laid the command line out")
@@ -114,9 +125,64 @@ def test_what_every_start_sets_anew_is_left_out(tmp_path: Path) -> None:
     """HAProxy's and systemd's own variables go, the administrator's stay."""
     env = {"CONFIG": "/x", "EXTRAOPTS": "", "HAPROXY_MINE": "1", "NOTIFY_SOCKET": "/run/n"}
     env |= {"HAPROXY_MWORKER_WAIT_ONLY": "1", "INVOCATION_ID": "abc", "HAPROXY_CLI": "sockpair@3"}
-    with pretender(tmp_path, ["-f", "/a"], **env) as haproxy:
+    with pretender(tmp_path, ["-f", "/a"], env=env) as haproxy:
         found = read(haproxy.pid)
     assert found.env == (("CONFIG", "/x"), ("EXTRAOPTS", ""), ("HAPROXY_MINE", "1"))
+
+
+def test_what_loads_code_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What root's own programs would not inherit from another user (ld.so(8))."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/ours")
+    env = {"LD_PRELOAD": "", "LD_LIBRARY_PATH": "", "GCONV_PATH": "/x", "MALLOC_CHECK_": "3"}
+    env |= {"GLIBC_TUNABLES": "", "TMPDIR": "/x", "LDAP": "mine"}
+    with pretender(tmp_path, ["-f", "/a"], env=env) as haproxy:
+        found = read(haproxy.pid)
+    assert found.env == (("LDAP", "mine"), ("LD_LIBRARY_PATH", "/opt/ours"))
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """Make a folder of root's that everybody may enter."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@needs_root
+def test_another_users_process_may_name_roots_files(public: Path) -> None:
+    """A HAProxy that has become its ``user`` may be broken into: nothing may come of its words."""
+    (public / "a.cfg").touch()
+    words = ["-f", str(public / "a.cfg"), "-C", str(public)]
+    ours = configured(SETTINGS).env
+    with pretender(public, words, user=NOBODY, env={"MINE": "1"}) as haproxy:
+        found = read(haproxy.pid)
+        assert (found.argv, found.env, found.cwd) == (tuple(words), ours, "/")
+        assert found.executable == str(haproxy.program)
+        os.chown(haproxy.program, NOBODY, 0)
+        assert read(haproxy.pid).executable == SETTINGS.executable
+
+
+@needs_root
+@pytest.mark.parametrize("words", ["-f F/theirs/a.cfg", "-f F/theirs", "-f F -C F/theirs"])
+def test_another_users_process_may_not_name_its_own_files(public: Path, words: str) -> None:
+    """They would be executed: a configuration may load Lua while it is checked."""
+    (public / "theirs").mkdir()
+    (public / "theirs/a.cfg").touch()
+    os.chown(public / "theirs", NOBODY, 0)
+    argv = words.replace("F", str(public)).split()
+    with pretender(public, argv, user=NOBODY) as haproxy:
+        assert running(haproxy.pid, SETTINGS) is None
+    with pretender(public, argv) as haproxy:
+        assert running(haproxy.pid, SETTINGS) is not None, "root may"
+
+
+@needs_root
+def test_another_users_process_may_not_stand_anywhere(public: Path) -> None:
+    """The configuration's relative files are looked for there."""
+    words = ["-f", str(public)]
+    with pretender(public, words, user=NOBODY, cwd="/tmp") as haproxy:
+        assert running(haproxy.pid, SETTINGS) is None
 
 
 @pytest.mark.real
@@ -138,7 +204,7 @@ def test_inherited_sockets_are_counted(tmp_path: Path) -> None:
 def test_sockets_of_another_process_are_not_inherited(tmp_path: Path, listen_fds: str) -> None:
     """The variables may come down from whoever was started with sockets (sd_listen_fds(3))."""
     env = {"LISTEN_PID": "1", "LISTEN_FDS": listen_fds}
-    with pretender(tmp_path, ["-f", "/a"], **env) as haproxy:
+    with pretender(tmp_path, ["-f", "/a"], env=env) as haproxy:
         assert read(haproxy.pid).inherited == 0
 
 
@@ -152,6 +218,25 @@ def test_a_name_without_path_gives_the_running_program(tmp_path: Path) -> None:
     """Started by name alone, the program is the one that runs."""
     with pretender(tmp_path, ["-f", "/a"], name="haproxy") as haproxy:
         assert read(haproxy.pid).executable == str(haproxy.program)
+
+
+def test_the_name_of_a_process_is_not_executed(tmp_path: Path) -> None:
+    """Everybody may call himself as he likes."""
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy("/bin/true", other / "haproxy")
+    with pretender(tmp_path, ["-f", "/a"], name=str(other / "haproxy")) as haproxy:
+        assert read(haproxy.pid).executable == str(haproxy.program)
+
+
+def test_a_program_that_others_may_write_is_not_executed(tmp_path: Path) -> None:
+    """Nor is another program than HAProxy."""
+    with pretender(tmp_path, ["-f", "/a"]) as haproxy:
+        haproxy.program.chmod(0o757)
+        assert read(haproxy.pid).executable == SETTINGS.executable
+        haproxy.program.chmod(0o755)
+        haproxy.program.rename(tmp_path / "python")
+        assert read(haproxy.pid).executable == SETTINGS.executable
 
 
 def test_a_replaced_program_is_found_again(tmp_path: Path) -> None:
