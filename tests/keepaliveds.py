@@ -102,11 +102,11 @@ def running_keepalived(text: str) -> Iterator[Keepalived]:
 
 
 @contextmanager
-def running_under_its_name(folder: Path, *argv: str) -> Iterator[Proc]:
+def running_under_its_name(folder: Path, *argv: str, user: int | None = None) -> Iterator[Proc]:
     """Run another program under the name of keepalived, with its standard input held open."""
     program = folder / "keepalived"
     shutil.copy(Path(shutil.which(argv[0]) or "").resolve(), program)
-    with subprocess.Popen((program, *argv[1:]), stdin=subprocess.PIPE) as process:
+    with subprocess.Popen((program, *argv[1:]), stdin=subprocess.PIPE, user=user) as process:
         try:
             wait_until(lambda: _runs(process.pid, program), "it runs")
             yield proc_of(process.pid)

@@ -8,7 +8,6 @@ import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -23,7 +22,7 @@ from haproxies import (
 )
 from heldsockets import launcher
 from namespaces import needs_root
-from privileges import NOBODY
+from privileges import NOBODY, folder_for_all
 
 from sentinel.config import Haproxy
 from sentinel.processes.invocation import Invocation, configured, running
@@ -143,9 +142,7 @@ def test_what_loads_code_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def public() -> Iterator[Path]:
     """Make a folder of root's that everybody may enter."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with folder_for_all() as folder:
         yield folder
 
 

@@ -14,6 +14,7 @@ import keepaliveds
 import pytest
 from keepaliveds import proc_of, running_keepalived, running_under_its_name
 from namespaces import apart, needs_root
+from privileges import NOBODY, folder_for_all
 from processes import running
 
 from sentinel.model import Proc
@@ -32,6 +33,9 @@ def instance(**changed: Any) -> dict[str, object]:
     }
     return {"data": data | changed, "stats": {"become_master": 1}}
 
+
+#: Signals that wait, of one thread and of the whole process (proc_pid_status(5)).
+PENDING = ("SigPnd:", "ShdPnd:")
 
 EXPECTED = Level(
     name="VI_1",
@@ -94,6 +98,17 @@ async def dumped(dumps: Dumps, parent: Proc, *fits: Level) -> None:
     raise AssertionError(levels)
 
 
+async def signalled(pid: int) -> None:
+    """Wait until a realtime signal waits for a stopped process."""
+    for _ in range(2000):
+        status = Path(f"/proc/{pid}/status").read_text()  # noqa: ASYNC240  (proc(5) does not hang)
+        masks = [line.split()[1] for line in status.splitlines() if line[:7] in PENDING]
+        if any(int(mask, 16) >> (signal.SIGRTMIN - 1) for mask in masks):
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError(masks)
+
+
 @pytest.mark.real
 @needs_root
 def test_a_real_keepalived_answers_from_a_tmp_of_its_own() -> None:
@@ -122,12 +137,12 @@ def test_a_dump_that_is_not_new_or_not_roots_is_not_believed() -> None:
             dumps, parent = Dumps(), proc_of(keepalived.pid)
             await dumped(dumps, parent)
             os.kill(keepalived.vrrp_pid, signal.SIGSTOP)
-            silent = await dumps.ask(parent)
-            assert silent == Dump(levels=None, detail="keepalived has written no dump")
             asking = asyncio.create_task(dumps.ask(parent))
-            await asyncio.sleep(0.1)
+            await signalled(keepalived.vrrp_pid)
             forge(keepalived.pid)
             assert (await asking).detail == "keepalived's dump: is not a file of root's"
+            silent = await dumps.ask(parent)
+            assert silent == Dump(levels=None, detail="keepalived has written no dump")
             os.kill(keepalived.vrrp_pid, signal.SIGCONT)
 
     apart(body)
@@ -144,7 +159,7 @@ def test_a_keepalived_that_dies_meanwhile_keeps_nobody_waiting() -> None:
             await dumped(dumps, parent)
             os.kill(keepalived.vrrp_pid, signal.SIGSTOP)
             asking = asyncio.create_task(dumps.ask(parent))
-            await asyncio.sleep(0.05)
+            await signalled(keepalived.vrrp_pid)
             keepalived.kill()
             assert (await asking).detail == "keepalived died"
             assert (await dumps.ask(parent)).levels is None
@@ -159,6 +174,42 @@ async def test_a_keepalived_without_json_is_told_in_words(tmp_path: Path) -> Non
             dump = await Dumps().ask(parent)
             assert dump == Dump(levels=None, detail="keepalived was built without JSON")
         assert running(parent.pid)
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_who_has_not_answered_is_asked_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hangs: bool,  # noqa: FBT001  (a parameter of pytest's)
+) -> None:
+    """A program whose library hangs, or is damaged, has not said that it knows no JSON."""
+    library = tmp_path / "libc.so.6"
+    if hangs:
+        os.mkfifo(library)
+    else:
+        library.write_text("damaged")
+    with running_under_its_name(tmp_path, "sleep", "60") as parent:
+        dumps = Dumps()
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+        for _ in range(2):
+            dump = await dumps.ask(parent)
+            assert dump == Dump(levels=None, detail="keepalived --signum: did not answer")
+        monkeypatch.delenv("LD_LIBRARY_PATH")
+        dump = await dumps.ask(parent)
+        assert dump == Dump(levels=None, detail="keepalived was built without JSON")
+
+
+@needs_root
+async def test_another_users_program_is_not_executed() -> None:
+    """Nor root's that others may write: it would be with our rights."""
+    with folder_for_all() as folder:
+        with running_under_its_name(folder, "sleep", "60", user=NOBODY) as stranger:
+            dump = await Dumps().ask(stranger)
+            assert dump.detail == "keepalived --signum: keepalived runs as another user"
+        with running_under_its_name(folder, "sleep", "60") as ours:
+            (folder / "keepalived").chmod(0o757)
+            dump = await Dumps().ask(ours)
+            assert dump.detail == "keepalived --signum: not executed, others may write it"
 
 
 def test_a_signal_that_would_kill_is_told_from_one_that_is_waited_for() -> None:

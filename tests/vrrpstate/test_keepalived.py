@@ -1,4 +1,7 @@
-"""keepalived's processes, played by a shell under its name: who is the parent, who speaks VRRP."""
+"""keepalived's processes: who is the parent, who speaks VRRP, and who only looks like them.
+
+They are real ones, or played by a shell under keepalived's name.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,21 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import keepaliveds
 import pytest
 from haproxies import wait_until
-from keepaliveds import running_under_its_name
+from keepaliveds import PIDFILE, proc_of, running_keepalived, running_under_its_name
+from namespaces import apart, needs_root
+from privileges import NOBODY, folder_for_all
 
 from sentinel.processes import procfs
-from sentinel.vrrpstate.keepalived import VRRP_PIDFILE, Keepalived, vrrp_pidfile
+from sentinel.vrrpstate.keepalived import (
+    VRRP_PIDFILE,
+    Keepalived,
+    is_keepalived,
+    is_ours,
+    vrrp_pidfile,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,6 +165,84 @@ async def test_one_that_nobody_names_is_searched_for(tmp_path: Path) -> None:
         seen = keepalived.look()
         assert seen.parent is not None
         assert seen.parent.start_ticks <= them.parent.start_ticks, "another test's may be older"
+
+
+@needs_root
+async def test_another_users_keepalived_is_not_this_nodes(tmp_path: Path) -> None:
+    """Anybody may start one: it must not stand for ours, which is dead; systemd would know."""
+    with (
+        folder_for_all() as folder,
+        running_under_its_name(folder, "sleep", "60", user=NOBODY) as stranger,
+    ):
+        stat = procfs.read_stat(stranger.pid)
+        assert stat is not None
+        assert is_keepalived(stat)
+        assert not is_ours(stat)
+        pidfile = tmp_path / "keepalived.pid"
+        pidfile.write_text(f"{stranger.pid}\n")
+        with following(0, pidfile) as keepalived:
+            assert stranger.pid not in keepalived.look().pids
+        with following(stranger.pid, pidfile) as keepalived:
+            assert keepalived.look().parent == stranger
+
+
+async def test_a_child_that_executes_another_program_is_none(tmp_path: Path) -> None:
+    """The parent's startup_script may run for long, and has no VIP."""
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    child = f"(read line <{go}; exec sleep 60) & wait"
+    with (
+        running_under_its_name(tmp_path, "bash", "-c", child) as parent,
+        following(parent.pid, tmp_path / "none") as keepalived,
+    ):
+        wait_until(lambda: len(keepalived.look().pids) == 2, "the child is seen")
+        _, pid = keepalived.look().pids
+        try:
+            go.write_text("\n")
+            wait_until(lambda: keepalived.look().pids == (parent.pid,), "it is another program")
+            assert procfs.argv(pid) == ("sleep", "60")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.real
+@needs_root
+@pytest.mark.parametrize(
+    ("names", "new"),
+    [
+        ("process_names", "keepalived_vrrp"),
+        ("process_name first", "first"),
+        ("process_name first\n    vrrp_process_name second", "second"),
+    ],
+)
+def test_a_real_keepalived_is_known_under_any_name(names: str, new: str) -> None:
+    """It names its processes when it has read its configuration, and by a reload anew."""
+    text = keepaliveds.conf()
+    named = text.replace("vrrp_version 3", f"vrrp_version 3\n    {names}")
+
+    async def body() -> None:
+        with running_keepalived(text) as real, ExitStack() as stack:
+            ways = (real.pid, PIDFILE), (0, PIDFILE), (0, Path("/run/none"))
+            known = [stack.enter_context(following(*way)) for way in ways]
+            for keepalived in known:
+                wait_until(lambda: keepalived.look().vrrp, "it is seen")  # noqa: B023  (at once)
+            seen = [keepalived.look() for keepalived in known]
+            assert {(both.parent, both.vrrp) for both in seen} == {
+                (proc_of(real.pid), proc_of(real.vrrp_pid))
+            }
+            real.reload(named)
+            wait_until(lambda: new in map(name_of, (real.pid, real.vrrp_pid)), "it is renamed")
+            assert [keepalived.look() for keepalived in known] == seen
+            for way in ways:
+                with following(*way) as keepalived:
+                    assert keepalived.look() == seen[0]
+
+    apart(body)
+
+
+def name_of(pid: int) -> str:
+    """Return what a process calls itself."""
+    return Path(f"/proc/{pid}/comm").read_text().rstrip()
 
 
 async def test_the_service_managers_word_is_heard_later_as_well(tmp_path: Path) -> None:
