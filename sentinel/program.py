@@ -3,17 +3,22 @@
 The program leads its own session and process group, so that at the deadline everything it started
 is killed with it. Its *end* is its own exit, not the end of its output: a daemon that an init
 script leaves behind may hold the pipe for years. A program that cannot be reaped (state D) is left
-to the kernel: the caller gets its answer all the same.
+to the kernel: the caller gets its answer all the same, and whoever wants to run it again is refused
+until it is gone, so that no more of them gather than there are commands.
+
+A child's end is seen by its pidfd, and never waited for by waitpid(2), which may block even then
+(ptrace(2): a tracer's wait comes first). asyncio of Python 3.11 has a thread wait for each child.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
-from asyncio.subprocess import DEVNULL, STDOUT
 from contextlib import suppress
 from dataclasses import dataclass
+from subprocess import DEVNULL, STDOUT, Popen
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
@@ -22,8 +27,11 @@ if TYPE_CHECKING:
 OUTPUT_MAX_BYTES: Final = 64 * 1024
 _PIPE_BYTES: Final = 64 * 1024  # what a pipe holds by default: pipe(7)
 _REAP_S: Final = 0.5
+_POLL_S: Final = 0.01
 #: What systemd says to sentinel alone (sd_notify(3)); a child must not speak in its name.
 _OURS: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
+#: Those whom SIGKILL has not ended in time, and their command lines.
+_unreaped: Final[dict[Popen[bytes], tuple[str, ...]]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +67,14 @@ async def run(
     SIGPIPE stays ignored in the program, as in a systemd service (IgnoreSIGPIPE= in
     systemd.exec(5)): a daemon it leaves behind must not die of writing to a pipe we have closed.
 
-    Raises OSError when the program cannot be started at all (missing, not executable).
+    Raises OSError when the program cannot be started at all (missing, not executable, or killed at
+    its last run's deadline and not gone since).
     """
+    command = tuple(argv)
+    _refuse_beside_unreaped(command)
     with _Output() as output:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
+        process = Popen(  # noqa: ASYNC220  (blocks until it is executed, as asyncio's own does)
+            command,
             stdin=DEVNULL,
             stdout=output.write_fd,
             stderr=STDOUT,
@@ -74,12 +85,12 @@ async def run(
         )
         try:
             async with asyncio.timeout(timeout_s):
-                returncode = await process.wait()
+                returncode = await _end(process)
         except TimeoutError:
-            await _kill_group(process)
+            await _kill_group(process, command)
             return Completed(returncode=None, output=output.text())
-        except asyncio.CancelledError:
-            await _kill_group(process)
+        except (OSError, asyncio.CancelledError):  # OSError: no descriptor is left to wait with
+            await _kill_group(process, command)
             raise
         return Completed(returncode=returncode, output=output.text())
 
@@ -121,10 +132,43 @@ def _theirs(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if name not in _OURS}
 
 
-async def _kill_group(process: asyncio.subprocess.Process) -> None:
+async def _end(process: Popen[bytes]) -> int:
+    """Return the exit code as soon as there is one; raises OSError without a free descriptor."""
+    loop, dead = asyncio.get_running_loop(), asyncio.Event()
+    pidfd = os.pidfd_open(process.pid)
+    loop.add_reader(pidfd, dead.set)
+    try:
+        await dead.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    return await _reaped(process)
+
+
+async def _reaped(process: Popen[bytes]) -> int:
+    """Return the exit code of who is dead, or about to die."""
+    while (returncode := process.poll()) is None:  # noqa: ASYNC110  (nobody tells of it)
+        await asyncio.sleep(_POLL_S)
+    return returncode
+
+
+async def _kill_group(process: Popen[bytes], argv: tuple[str, ...]) -> None:
     """SIGKILL the whole group and wait shortly for the leader to be reaped."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_REAP_S):
-            await process.wait()
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REAP_S):
+                await _reaped(process)
+    finally:
+        if process.returncode is None:
+            _unreaped[process] = argv
+
+
+def _refuse_beside_unreaped(argv: tuple[str, ...]) -> None:
+    """Reap who is gone by now; raise OSError where a run of *argv* is not."""
+    for process in tuple(_unreaped):
+        if process.poll() is not None:
+            del _unreaped[process]
+    if argv in _unreaped.values():
+        raise OSError(errno.EBUSY, "was killed before and is still not gone", argv[0])

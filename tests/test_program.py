@@ -6,14 +6,14 @@ import asyncio
 import os
 import signal
 import sys
-import time
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from haproxies import wait_until
-from processes import running
+from processes import descriptors, running, unreapable
 
 from sentinel.program import OUTPUT_MAX_BYTES, run
 
@@ -46,11 +46,6 @@ async def wait_line(path: Path) -> str:
 
     await asyncio.to_thread(wait_until, written, f"{path} is written")
     return read(path)
-
-
-def descriptors() -> int:
-    """Return how many file descriptors this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def read(path: Path) -> str:
@@ -123,9 +118,7 @@ async def test_a_stopped_program_is_killed() -> None:
 async def test_a_daemon_holding_the_pipe_is_not_waited_for(left_behind: Path) -> None:
     """A daemon in a session of its own that keeps stdout open, as an init script leaves it."""
     script = f"setsid sh -c 'echo $$ > {left_behind}; exec sleep 600' & echo started"
-    begun_s = time.monotonic()
     done = await run(shell(script), timeout_s=PLENTY_S)
-    assert time.monotonic() - begun_s < PLENTY_S / 2
     assert (done.returncode, done.output) == (0, "started")
     assert running(int(await wait_line(left_behind)))
 
@@ -242,6 +235,34 @@ async def test_cancellation_kills_the_group(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await wait_dead(child)
+
+
+async def test_one_that_cannot_be_reaped_is_not_run_again(tmp_path: Path) -> None:
+    """However often it is wanted: neither processes nor threads gather, and the loop goes on."""
+    pid, other = tmp_path / "pid", ("/bin/sleep", "600")
+    argv = shell(f"echo $$ > {pid}; exec sleep 600")
+    first = asyncio.ensure_future(run(argv, timeout_s=ENOUGH_S))
+    with unreapable(int(await wait_line(pid))):
+        assert (await first).timed_out
+        before = descriptors(), threading.active_count()
+        for _ in range(3):
+            with pytest.raises(OSError, match="was killed before and is still not gone"):
+                await run(argv, timeout_s=PLENTY_S)
+        assert (await run(other, timeout_s=SHORT_S)).timed_out
+        assert (descriptors(), threading.active_count()) == before
+    await wait_dead(int(read(pid)))
+    assert (await run(argv, timeout_s=SHORT_S)).timed_out
+
+
+async def test_one_whose_end_is_seen_before_it_can_be_reaped(tmp_path: Path) -> None:
+    """Its tracer, be it stopped, is waited for no longer than until the deadline."""
+    pid = tmp_path / "pid"
+    argv = shell(f"echo $$ > {pid}; exec sleep 600")
+    ending = asyncio.ensure_future(run(argv, timeout_s=ENOUGH_S))
+    with unreapable(int(await wait_line(pid))):
+        os.kill(int(read(pid)), signal.SIGTERM)
+        assert (await ending).timed_out
+    assert (await run(argv, timeout_s=SHORT_S)).timed_out
 
 
 async def test_children_cannot_speak_to_systemd_as_us() -> None:

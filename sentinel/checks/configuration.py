@@ -8,6 +8,7 @@ pass is no promise that a start succeeds (a port may be taken); a failure is one
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -111,8 +112,8 @@ class ConfigurationCheck:
                 cwd=invocation.cwd,
             )
         except OSError as error:
-            cure = "set haproxy.executable"
-            return _unknown(Code.UNK, f"{error.strerror}: {error.filename or argv[0]}; {cure}")
+            cure = "" if error.errno == errno.EBUSY else "; set haproxy.executable"
+            return _unknown(Code.UNK, f"{error.strerror}: {error.filename or argv[0]}{cure}")
         if done.returncode is None:
             return _unknown(Code.PROCTOUT, f"haproxy -c: killed after {self.pace.timeout_s:g} s")
         if done.returncode < 0:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from haproxies import wait_until
-from processes import running
+from processes import running, unreapable
 
 from sentinel.checks.command import CommandCheck
 from sentinel.config import COMMAND_PACE, Command
@@ -53,6 +53,20 @@ async def test_a_hanging_command_fails_and_dies(tmp_path: Path) -> None:
     assert seen.detail == "killed after 1.5 s: asking"
     child = int(pid.read_text())
     await asyncio.to_thread(wait_until, lambda: not running(child), "the child is dead")
+
+
+async def test_a_command_that_cannot_be_killed_is_not_run_again(tmp_path: Path) -> None:
+    """What it would say is not known, for as long as it hangs."""
+    pid = tmp_path / "pid"
+    check = command(f"echo $$ > {pid}; exec sleep 600", timeout_s=1.5)
+    first = asyncio.ensure_future(check())
+    await asyncio.to_thread(wait_until, lambda: pid.exists() and pid.read_text(), "it runs")
+    with unreapable(int(pid.read_text())):
+        assert (await first).code is Code.PROCTOUT
+        seen = await check()
+    assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.UNK)
+    assert seen.detail == "was killed before and is still not gone: /bin/sh"
+    assert (await check()).code is Code.PROCTOUT
 
 
 async def test_a_missing_command_is_unknown(tmp_path: Path) -> None:
