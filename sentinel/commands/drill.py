@@ -5,10 +5,13 @@ mount and process namespaces, a client opens a new connection to the VIP every 1
 after the other happens and is healed. The machine's interfaces, services and files are not
 touched, and nothing is left behind, however the drill ends.
 
-Without --haproxy and --keepalived it uses the shipped pair. It needs no root where users may make
-namespaces (Linux 5.11 or newer): HAProxy's user and all others are then root by another name, root
-of a user namespace, who may do nothing to the machine. The notes at its beginning say what else
-differs.
+Without --haproxy and --keepalived it uses the shipped pair. Yours is read where it is, with all
+that it includes; other files that it names (certificates, maps, scripts) are those of this machine.
+Stubs stand in for the servers; where HAProxy answers in their place (503, for a client that names
+no host), its answer counts, and faults of servers are skipped. It needs no root where users may
+make namespaces (Linux 5.11 or newer): HAProxy's user and all others are then root by another name,
+root of a user namespace, who may do nothing to the machine. The notes at its beginning say what
+else differs.
 
 Exit status: 0 every fault ended as stated (what this machine cannot do is skipped, and said), 1 one
 did not, 2 usage, 3 not possible on this machine.

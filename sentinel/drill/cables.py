@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
+from typing import Final
 
 from sentinel.drill.servers import INVENTED
 from sentinel.keepalivedcfg import KeepalivedConf
 from sentinel.vrrp import VrrpInstance
+
+#: Every node has it.
+_UNCABLED: Final = frozenset({"lo"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +27,13 @@ class Cable:
 def cables_of(confs: Sequence[KeepalivedConf], taken: Sequence[str]) -> list[tuple[Cable, ...]]:
     """Lay a cable to every interface; those of one virtual router lead to the same switch."""
     master, backup = confs
-    switches = {name: number for number, name in enumerate(master.interfaces)}
+    switches = {name: number for number, name in enumerate(_cabled(master))}
     twin = {
-        (theirs.interface): switches[ours.interface]
+        theirs.interface: switches[ours.interface]
         for ours in master.instances
         for theirs in backup.instances
-        if (ours.router_id, ours.name) == (theirs.router_id, theirs.name)
-        or ours.router_id == theirs.router_id
+        if ours.router_id == theirs.router_id
+        and {ours.interface, theirs.interface}.isdisjoint(_UNCABLED)
     }
     spare = iter(range(250, 1, -1))
     used = {*taken, *(i.source for conf in confs for i in conf.instances)}
@@ -42,10 +46,14 @@ def cables_of(confs: Sequence[KeepalivedConf], taken: Sequence[str]) -> list[tup
                     switch=known.get(name, switches.get(name, 0)),
                     addresses=_addresses(name, conf, other, used, spare),
                 )
-                for name in conf.interfaces
+                for name in _cabled(conf)
             )
         )
     return cables
+
+
+def _cabled(conf: KeepalivedConf) -> list[str]:
+    return [name for name in conf.interfaces if name not in _UNCABLED]
 
 
 def _addresses(

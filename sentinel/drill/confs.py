@@ -16,7 +16,11 @@ from sentinel.keepalivedcfg import KeepalivedConf, read
 #: Of these the nodes see nothing: two are the kernel's own, two are empty in every node.
 APART: Final = frozenset({"proc", "sys", "dev", "run"})
 #: What depends on the config id: ``@ID`` and ``@^ID`` before a line, and ``${_INSTANCE}`` in it.
-_OF_ONE_NODE: Final = re.compile(r"\s*(?P<id>@\^?\S+)\s|[^!#]*\$\{?(?P<name>_INSTANCE)\b")
+_OF_ONE_NODE: Final = re.compile(r"\s*(@\^?\S+)\s|[^!#]*\$\{?(_INSTANCE)\b")
+_NAMED: Final = "depends on the node: say what both are called, --config-id MASTER BACKUP"
+#: The kernel tells of processes outside namespaces alone (its proc connector).
+_PROCESSES: Final = re.compile(r"\s*(vrrp_track_process)\b")
+_BLIND: Final = "sees no process in a namespace: take it, and track_process, out of a copy"
 
 
 class PlanError(Exception):
@@ -33,9 +37,9 @@ def read_conf(path: Path, config_id: str, *, given: bool) -> KeepalivedConf:
     conf = read(str(path), config_id=config_id)
     if conf.error:
         raise PlanError(conf.error)
-    if not given:
-        for why in _of_one_node(conf.files):
-            raise PlanError(why)
+    for what, why in ((_PROCESSES, _BLIND), *(() if given else ((_OF_ONE_NODE, _NAMED),))):
+        for place in _found(what, conf.files):
+            raise PlanError(f"{place} {why}")
     if not any(instance.vips for instance in conf.instances):
         noted = "".join(f"; {note}" for note in conf.notes)
         raise PlanError(f"{path}: no vrrp_instance has a virtual_ipaddress{noted}")
@@ -45,13 +49,20 @@ def read_conf(path: Path, config_id: str, *, given: bool) -> KeepalivedConf:
     return conf
 
 
-def _of_one_node(files: Iterable[str]) -> Iterator[str]:
-    """Yield the lines that say something else on each node, each with its cure."""
+def check_apart(master: KeepalivedConf, backup: KeepalivedConf) -> None:
+    """Raise PlanError where both nodes speak from one address."""
+    sources = {instance.source for instance in master.instances if instance.source}
+    for instance, place in zip(backup.instances, backup.places, strict=True):
+        if instance.source in sources:
+            raise PlanError(
+                f"{place}: vrrp_instance {instance.name} speaks from {instance.source}, as the"
+                " other node does: give each node's own file"
+            )
+
+
+def _found(what: re.Pattern[str], files: Iterable[str]) -> Iterator[str]:
+    """Yield where it is written, and how."""
     for file in files:
-        lines = Path(file).read_text(errors="replace").split("\n")
-        for number, line in enumerate(lines, 1):
-            if found := _OF_ONE_NODE.match(line):
-                yield (
-                    f"{file}:{number}: {found['id'] or found['name']} depends on the node:"
-                    " say what both are called, --config-id MASTER BACKUP"
-                )
+        for number, line in enumerate(Path(file).read_text(errors="replace").split("\n"), 1):
+            if found := what.match(line):
+                yield f"{file}:{number}: {next(filter(None, found.groups()))}"

@@ -60,7 +60,8 @@ def _write_cfg(world: World, text: str) -> None:
 
 async def take_port(world: World) -> None:
     """Kill HAProxy, and let a stranger have its port first."""
-    place = f"0.0.0.0:{world.plan.target.place.port}"
+    host = "[::]" if ":" in world.plan.target.place.host else "0.0.0.0"  # noqa: S104  (a node's own)
+    place = f"{host}:{world.plan.target.place.port}"
     stranger = await world.start_in(world.master, "occupant", place)
     world.signal(world.master, "haproxy", KILL)
     await wait_ready(stranger, "the stranger", b"taken")
@@ -73,6 +74,7 @@ async def free_port(world: World) -> None:
 
 async def fill(world: World) -> None:
     """Hold as many connections as HAProxy takes, and some more."""
+    world.need_servers()
     begun_s = time.monotonic()
     place = str(world.plan.target.place)
     await world.start_own("crowd", place, str(world.plan.maxconn + 50))
@@ -81,6 +83,7 @@ async def fill(world: World) -> None:
 
 async def fail_over_crowded(world: World) -> None:
     """Let a crowd hold most of HAProxy's connections, then stop keepalived under it."""
+    world.need_servers()
     place = str(world.plan.target.place)
     count = world.plan.maxconn * 4 // 5
     crowd = await world.start_own("crowd", place, str(count))

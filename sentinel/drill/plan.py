@@ -18,7 +18,7 @@ from sentinel.config import Config, Manager
 from sentinel.configfile import dump, load
 from sentinel.drill import servers
 from sentinel.drill.cables import Cable, cables_of
-from sentinel.drill.confs import PlanError, read_conf
+from sentinel.drill.confs import PlanError, check_apart, read_conf
 from sentinel.drill.servers import Place, Target
 from sentinel.haproxycfg import HaproxyCfg, parse, statements
 from sentinel.keepalivedcfg import KeepalivedConf, findings
@@ -108,6 +108,7 @@ def make_plan(files: Files) -> Plan:
     paths, ids = (files.master, files.backup), files.config_ids or (MASTER, BACKUP)
     given = files.config_ids is not None
     confs = [read_conf(path, own, given=given) for path, own in zip(paths, ids, strict=True)]
+    check_apart(*confs)
     found = servers.read_servers(statements(texts, os.environ))
     vips = [(vip, instance) for instance in confs[0].instances for vip in instance.vips]
     names = list(dict.fromkeys(vip.address for vip, _ in vips))

@@ -43,6 +43,9 @@ async def rehearse(fault: Fault, plan: Plan) -> Finding:
                 await fault.prepare(world)
             await world.wait_steady()
             await asyncio.sleep(BEFORE_S)
+        except WorldError as error:
+            return _finding(fault, world, begun_s, [str(error)])
+        try:
             begun_s = world.seen.mark(fault.title)
             reasons = [reason async for reason in _play(fault, world, begun_s)]
         except WorldError as error:

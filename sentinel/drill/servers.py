@@ -69,7 +69,10 @@ def read_servers(statements: Iterable[tuple[str, Sequence[str]]]) -> Servers:
             notes.append(f"server {words[1]} {words[2]}: no stub server stands behind it")
             continue
         if "ssl" in words[3:]:
-            notes.append(f"server {words[1]}: the stub behind it speaks no TLS, so it will be down")
+            notes.append(
+                f"server {words[1]}: the stub behind it speaks no TLS, so it will be down; where no"
+                " other is up, HAProxy's own answer counts, after its retries"
+            )
         if not _is_ip(host):
             host = names.setdefault(host, f"{INVENTED}{len(names) % _INVENTED_MAX + 1}")
         places += (Place(host=host, port=port) for port in ports)

@@ -29,6 +29,7 @@ _TCP: Final = socket.IPPROTO_TCP
 
 async def slow_down(world: World) -> None:
     """Let the web servers of the master, or else those on the switch, answer slowly."""
+    world.need_servers()
     if world.master.machine.places:
         world.master.signal_standin("web", signal.SIGUSR1)
     else:
@@ -44,6 +45,7 @@ async def speed_up(world: World) -> None:
 
 async def hide_servers(world: World) -> None:
     """Make all servers unreachable from the master, even those that live on it."""
+    world.need_servers()
     first = ["ip rule add pref 10 lookup local", "ip rule del pref 0"]
     rules = [
         f"ip rule add pref 5 iif lo to {place.host} ipproto {_TCP} dport {place.port} unreachable"
@@ -65,6 +67,7 @@ def _places(world: World) -> tuple[Place, ...]:
 
 async def stop_servers(world: World) -> None:
     """Kill every web server."""
+    world.need_servers()
     for node in world.nodes.values():
         node.signal_standin("web", signal.SIGKILL)
     await world.end_own("web")

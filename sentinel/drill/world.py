@@ -12,29 +12,29 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Self
 
-from sentinel.drill.node import DEADLINE_S, Node, WorldError, end, run, send, wait_ready
-from sentinel.drill.plan import BACKUP, CLIENT, MASTER, SENTINEL_TOML, Plan
+from sentinel.drill import client, laying
+from sentinel.drill.node import (
+    DEADLINE_S,
+    LackingError,
+    Node,
+    WorldError,
+    end,
+    run,
+    send,
+    wait_ready,
+)
+from sentinel.drill.plan import BACKUP, MASTER, SENTINEL_TOML, Plan
 from sentinel.drill.witness import Witness
 
 STEADY_WITHIN_S: Final = 30.0
+#: Servers are up when HAProxy starts: so soon it has found out, or never will.
+SERVED_WITHIN_S: Final = 8.0
 _POLL_S: Final = 0.02
 _STANDINS: Final = (sys.executable, "-m", "sentinel.drill.standins")
 _SENTINEL: Final = (sys.executable, "-m", "sentinel")
-#: As shell lines, since /proc/sys shows the namespaces of whoever opens a file. A kernel may lack
-#: IPv6.
-_SYSCTLS: Final = tuple(
-    f"if [ -e /proc/sys/{name} ]; then echo {value} >/proc/sys/{name}; fi"
-    for name, value in (
-        ("net/ipv4/conf/all/rp_filter", 0),
-        ("net/ipv4/conf/default/rp_filter", 0),
-        ("net/ipv4/ip_nonlocal_bind", 1),
-        ("net/ipv6/ip_nonlocal_bind", 1),
-        ("net/ipv6/conf/default/accept_dad", 0),
-    )
-)
 
 
 class World:
@@ -48,6 +48,7 @@ class World:
         self.backup: Final = backup
         self.nodes: Final = {MASTER: master, BACKUP: backup}
         self.seen: Final = Witness(plan.target.place.host)
+        self.status = 0  # what HAProxy answers in place of its servers, if it does
         self._own: list[tuple[str, Process]] = []
 
     async def __aenter__(self) -> Self:
@@ -71,25 +72,7 @@ class World:
     # --- the site -------------------------------------------------------------------------------
 
     async def _build_switches(self) -> None:
-        """Build them with addresses that last.
-
-        A bridge left alone has the lowest of its ports' addresses, and another one when that port
-        goes with its node: the other node would lose sight of client and servers.
-        """
-        lines = [*_SYSCTLS, "ip link set lo up"]
-        for number in range(self.plan.switches):
-            name = f"switch{number} address 02:00:00:00:00:{number:02x}"
-            lines.append(f"ip link add {name} type bridge stp_state 0 mcast_snooping 0")
-            lines.append(f"ip link set switch{number} up")
-        hosts = dict.fromkeys([CLIENT, *(place.host for place in self.plan.places)])
-        lines += [f"ip address add {host} dev switch0" for host in hosts]
-        routes = dict(self.plan.vips)
-        for machine in self.plan.machines:
-            for cable in machine.cables:
-                for address in cable.addresses:
-                    routes[address.partition("/")[0]] = cable.switch
-        lines += [f"ip route add {host} dev switch{number}" for host, number in routes.items()]
-        await run("sh", "-ec", "\n".join(lines))
+        await run("sh", "-ec", "\n".join(laying.switches(self.plan)))
         await self.start_site()
 
     async def start_site(self) -> None:
@@ -124,11 +107,11 @@ class World:
         await wait_ready(process, kind)
         return process
 
-    async def _start_client(self) -> None:
+    async def _start_client(self, *option: str) -> None:
         target = self.plan.target
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sentinel.drill.client", str(target.place)),
-            "tls" if target.tls else "plain",
+            *("tls" if target.tls else "plain", *option),
             stdin=DEVNULL,
             stdout=PIPE,
         )
@@ -146,9 +129,18 @@ class World:
         log = await self.start_in(node, "log")
         self._follow(log.stdout, lambda line: self.seen.hear_keepalived(node.name, line))
         await self.start_web(node)
-        await node.service("haproxy", "start")
+        await self._start_haproxy(node)
         await self.start_sentinel(node)
         await node.service("keepalived", "start")
+
+    async def _start_haproxy(self, node: Node) -> None:
+        try:
+            await node.service("haproxy", "start")
+        except WorldError as error:
+            alerts = [line for line in str(error).splitlines() if "[ALERT]" in line]
+            cure = "put on this machine what it misses, or take it out of a copy of haproxy.cfg"
+            said = "\n".join(alerts or [str(error)])
+            raise WorldError(f"HAProxy does not start: {cure}\n{said}") from None
 
     async def start_web(self, node: Node) -> None:
         """Start the web servers that live on a node."""
@@ -171,31 +163,24 @@ class World:
         if not node.is_on:
             return
         node.lose_power()
-        for cable in node.machine.cables:
-            port = _port(node, cable.interface)  # which may be gone with the node already
+        for number in range(len(node.machine.cables)):
+            port = laying.port(node.machine, number)  # which may be gone with the node already
             await run("sh", "-c", f"ip link del {port} || ! ip link show {port}")
         await node.power_off()
         self.seen.hear_loss(node.name)
 
     async def _lay_cables(self, node: Node) -> None:
-        inside = [*_SYSCTLS, f"hostname {node.name}"]
         for number, cable in enumerate(node.machine.cables):
-            port = _port(node, cable.interface)
+            port = laying.port(node.machine, number)
             peer = ("peer", "name", cable.interface, "netns", str(node.pid))
             await run("ip", "link", "add", port, "type", "veth", *peer)
             await run("ip", "link", "set", port, "master", f"switch{cable.switch}", "up")
-            name = cable.interface
-            inside += [f"ip address add {a} dev {name}" for a in cable.addresses]
-            inside.append(f"ip link set {name} up")
-            if number == 0:  # everybody is a neighbour: no gateway has to be invented
-                inside.append(f"ip route add default dev {name} scope link")
-                inside.append(f"ip -6 route add default dev {name} || true")
-        await node.run("sh", "-ec", "\n".join(inside))
+        await node.run("sh", "-ec", "\n".join(laying.inside(node.machine)))
 
     async def set_cables(self, node: Node, *state: str) -> None:
         """Set all switch ports of a node ``up`` or ``down``, or give them another property."""
-        for cable in node.machine.cables:
-            await run("ip", "link", "set", _port(node, cable.interface), *state)
+        for number in range(len(node.machine.cables)):
+            await run("ip", "link", "set", laying.port(node.machine, number), *state)
 
     # --- what is seen ---------------------------------------------------------------------------
 
@@ -243,24 +228,67 @@ class World:
         """Wait until a node holds the VIP alone."""
         await self.wait_until(lambda: self.seen.holders() == {node.name}, f"the VIP on {node.name}")
 
-    def _is_steady(self) -> bool:
+    def _is_placed(self) -> bool:
         up = {event.node for event in self.seen.events if event.name == "phase.changed"}
-        return self.seen.holders() == {MASTER} and self.seen.serving() and up == set(self.nodes)
+        return self.seen.holders() == {MASTER} and up == set(self.nodes)
 
     async def wait_steady(self) -> None:
-        """Wait until the master serves the VIP alone and both sentinels know their HAProxy."""
-        if not await self.settles(self._is_steady, 0.0, STEADY_WITHIN_S):
-            said = (f"; {node}'s sentinel: {words}" for node, words in self.seen.last_words.items())
-            raise WorldError(
-                f"not within {STEADY_WITHIN_S:g} s: the master serves the VIP and both nodes are UP"
-                f"{''.join(said)}"
+        """Wait until the master serves the VIP alone and both sentinels know their HAProxy.
+
+        Where HAProxy answers for its servers (503 for a host that nobody asked for, or because no
+        stub can be the server) that counts as an answer from then on.
+        """
+        placed = await self.settles(self._is_placed, 0.0, STEADY_WITHIN_S)
+        if placed and await self.settles(self.seen.serving, 0.0, SERVED_WITHIN_S):
+            return
+        self.status = await self._ask() if placed else 0
+        if self.status >= client.FAILURE:
+            self.seen.mark(f"HAProxy itself answers {self.status}, which is an answer here")
+            await self.end_own("client")
+            await self._start_client("any")
+            if await self.settles(self.seen.serving, 0.0, SERVED_WITHIN_S):
+                return
+        why = "; ".join([*self._unsteady(), *await self._keepalived_says()])
+        raise WorldError(f"not within {STEADY_WITHIN_S:g} s: {why}")
+
+    async def _ask(self) -> int:
+        place, tls = self.plan.target.place, self.plan.target.tls
+        return await client.ask(place.host, place.port, client.trusting() if tls else None)
+
+    def _unsteady(self) -> Iterator[str]:
+        """Yield what is not as it must be before a fault."""
+        target, holders = self.plan.target, self.seen.holders()
+        if holders != {MASTER}:
+            names = " and ".join(sorted(holders)) or "no node"
+            order = "; are the two keepalived.conf given in the order MASTER BACKUP?"
+            yield f"{target.place.host} is on {names}{order if BACKUP in holders else ''}"
+        elif not self.seen.serving():
+            kind = "HTTP over TLS" if target.tls else "HTTP"
+            yield f"{target.place} on the master answers no {kind}"
+        up = {event.node for event in self.seen.events if event.name == "phase.changed"}
+        yield from (f"{node}'s sentinel has not begun" for node in self.nodes if node not in up)
+        for node, words in self.seen.last_words.items():
+            yield f"{node}'s sentinel: {words}"
+
+    async def _keepalived_says(self) -> list[str]:
+        """Return what keepalived has against its files, which names file and line."""
+        said: list[str] = []
+        for node in self.nodes.values():
+            own = ("-f", node.machine.keepalived_conf, "-i", node.machine.config_id)
+            try:
+                await node.run("keepalived", "-t", *own)
+            except WorldError as error:
+                said += str(error).splitlines()[1:]
+        return said
+
+    def need_servers(self) -> None:
+        """Raise LackingError where the servers make no difference to the client."""
+        if self.status >= client.FAILURE:
+            raise LackingError(
+                f"HAProxy itself answers a client without a host name here ({self.status}), so"
+                " that nothing is seen of the servers"
             )
 
     def signal(self, node: Node, name: str, number: signal.Signals) -> None:
         """Send a signal to all of a node's processes of that name."""
         send(number, *node.named(name))
-
-
-def _port(node: Node, interface: str) -> str:
-    """Name the switch's end of a cable (IFNAMSIZ leaves 15 characters)."""
-    return f"{node.name[0]}-{interface}"[:15]

@@ -183,6 +183,87 @@ def test_a_users_own_pair(tmp_path: Path) -> None:
     ]
 
 
+#: Two families and two VLANs in a sync group, in files that both nodes share, and a proxy that
+#: serves nobody without a host name, through another one of its own.
+SHARED_HAPROXY = """\
+defaults base
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+frontend outer from base
+    bind :::80 v4v6
+    mode tcp
+    default_backend inner
+backend inner from base
+    mode tcp
+    server inner "127.0.0.1:${INNER-8081}" send-proxy-v2
+frontend inner from base
+    bind 127.0.0.1:8081 accept-proxy
+    use_backend app if { hdr(host) -i www.example.org }
+backend app from base
+    server-template app 2 app.example.org:80 check init-addr none
+"""
+SHARED_KEEPALIVED = """\
+vrrp_sync_group G {
+    group {
+        V4
+        V6
+    }
+}
+@lb1 $PRIORITY=150
+@lb2 $PRIORITY=100
+include conf.d/*.conf
+"""
+SHARED_INSTANCE = """\
+vrrp_instance V{family} {{
+    interface enp0s31f6.100{family}
+    virtual_router_id {family}
+    priority $PRIORITY
+    virtual_ipaddress {{
+        {vips}
+    }}
+}}
+"""
+
+
+@pytest.mark.lab
+@needs_root
+def test_a_shared_pair_of_two_families(tmp_path: Path) -> None:
+    """Included files, config ids, names of 15 characters, and HAProxy's own answers will do."""
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    for family, vips in ((4, "10.0.0.100/24"), (6, "fe80::1:1\n2001:db8::100/64")):
+        instance = SHARED_INSTANCE.format(family=family, vips=vips)
+        (folder / f"{family}.conf").write_text(instance)
+    (tmp_path / "keepalived.conf").write_text(SHARED_KEEPALIVED)
+    (tmp_path / "haproxy.cfg").write_text(SHARED_HAPROXY)
+    both = [f"{tmp_path}/keepalived.conf"] * 2
+    files = ("--haproxy", f"{tmp_path}/haproxy.cfg", "--keepalived", *both)
+    ids = ("--config-id", "lb1", "lb2")
+    done = run(*files, *ids, "--only", "haproxy-killed", "backends-down", "--json")
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
+    killed, backends = json.loads(done.stdout)["findings"]
+    assert killed["outcome"] == "reached"
+    assert backends["outcome"] == "skipped"
+    assert "(503)" in backends["reasons"][0]
+
+
+@pytest.mark.lab
+@needs_root
+def test_a_haproxy_that_lacks_a_file_here(tmp_path: Path) -> None:
+    """HAProxy says which, and in which line; exit status 3."""
+    haproxy, pair = tmp_path / "haproxy.cfg", [tmp_path / "1.conf", tmp_path / "2.conf"]
+    haproxy.write_text(f"{OWN_HAPROXY}listen tls\n    bind :443 ssl crt /nonexistent/x.pem\n")
+    for path, own, peer in ((pair[0], 1, 2), (pair[1], 2, 1)):
+        path.write_text(OWN_KEEPALIVED.format(own=own, peer=peer, priority=100))
+    done = run("--haproxy", str(haproxy), "--keepalived", *map(str, pair), "--quick")
+    assert done.returncode == 3
+    assert "HAProxy does not start: put on this machine what it misses" in done.stderr
+    assert "haproxy.cfg:15]" in done.stderr
+    assert "/nonexistent/x.pem" in done.stderr
+
+
 @pytest.mark.lab
 @needs_root
 @pytest.mark.parametrize("user", ["root", "nobody"])

@@ -157,6 +157,11 @@ def test_files_of_which_no_world_can_be_made(tmp_path: Path) -> None:
         plan(tmp_path, master="include nowhere.conf\n")
     with pytest.raises(PlanError, match=r"bind :80, wants the PROXY protocol"):
         plan(tmp_path, haproxy=HAPROXY.replace("bind :80", "bind :80 accept-proxy"))
+    with pytest.raises(PlanError, match=r"m.conf:1: vrrp_track_process sees no process"):
+        plan(tmp_path, master="vrrp_track_process x {\n}\n" + keepalived("eth0", ""))
+    same = keepalived("eth0", " unicast_src_ip 10.0.0.1")
+    with pytest.raises(PlanError, match=r"b.conf:1: vrrp_instance V speaks from 10.0.0.1, as"):
+        plan(tmp_path, master=same, backup=same)
     with pytest.raises(PlanError, match=r"^/proc/version: a node has its own /proc: copy"):
         make_plan(
             Files(
