@@ -2,7 +2,8 @@
 
 They lie beside the lease on a tmpfs, because all their times are CLOCK_BOOTTIME and a reboot ends
 what they speak of: keepalived and HAProxy are then started by the service manager as configured.
-The boot id in the file guards that. A file that cannot be read or written is never fatal: sentinel
+The boot id in the file guards that. What it says is acted on with root's rights, so it is read only
+if nobody else may have written it. A file that cannot be read or written is never fatal: sentinel
 goes on with what it holds in mind and says so in status.
 """
 
@@ -17,6 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from sentinel.core import Intent, Memory
 from sentinel.events import Verb
+from sentinel.processes import trust
 from sentinel.processes.invocation import Invocation
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -46,7 +48,7 @@ class BootFile(Generic[Kept]):
     def load(self) -> Kept | None:
         """Return what was stored during this boot; None when nothing usable was."""
         try:
-            raw = json.loads(self.path.read_text())
+            raw = json.loads(self._content())
             if raw.pop("boot_id") == self._boot_id:
                 self._saved = self._read(raw)
         except FileNotFoundError:
@@ -66,6 +68,14 @@ class BootFile(Generic[Kept]):
         else:
             self._saved = value
             self.error = ""
+
+    def _content(self) -> bytes:
+        """Return what the file holds; raises ValueError if others may have written it."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not trust.is_ours_alone(os.fstat(descriptor)):
+                raise ValueError("others than root may write it")
+            return file.read()
 
     def _write(self, text: str) -> None:
         temporary = self.path.with_name(f".{self.path.name}.new")

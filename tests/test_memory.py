@@ -188,3 +188,14 @@ def test_a_damaged_invocation_is_forgotten(tmp_path: Path, damage: dict[str, obj
     kept = invocation_file(path, boot_id="here")
     assert kept.load() is None
     assert str(path) in kept.error
+
+
+def test_what_others_may_write_is_not_read(tmp_path: Path) -> None:
+    """It says what is executed as root."""
+    path = tmp_path / "invocation.json"
+    invocation_file(path).save(INVOCATION)
+    assert invocation_file(path).load() == INVOCATION
+    path.chmod(0o602)
+    again = invocation_file(path)
+    assert again.load() is None
+    assert again.error == f"{path}: others than root may write it: starting without it"
