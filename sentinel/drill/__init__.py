@@ -2,8 +2,9 @@
 
     commands/drill ── outside ──▶ rehearsal (process 1 of the worlds) ──findings──▶ terminal, page
 
-``servers`` and ``plan`` read the user's own files and say what a world must hold; ``node``, with
-its ``root`` and ``furniture``, and ``world`` build it: two nodes, a switch, web servers
+``plan`` reads the user's own files, with ``confs`` (keepalived.conf), ``conditions`` and
+``servers`` (haproxy.cfg) and ``cables``, and says what a world must hold; ``node``, with its
+``root`` and ``furniture``, and ``world``, by ``laying``, build it: two nodes, a switch, web servers
 (``standins``) and a ``client``; ``users`` and ``groups`` are what differs without root; ``witness``
 takes in what is seen. ``faults`` is what a fault is, ``catalogue`` lists them, ``deeds`` (to
 programs) and ``surroundings`` (to the rest) make them happen; ``rehearsal`` tries one after the

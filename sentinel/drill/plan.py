@@ -18,6 +18,7 @@ from sentinel.config import Config, Manager
 from sentinel.configfile import dump, load
 from sentinel.drill import servers
 from sentinel.drill.cables import Cable, cables_of
+from sentinel.drill.conditions import asked, settled
 from sentinel.drill.confs import PlanError, check_apart, read_conf
 from sentinel.drill.servers import Place, Target
 from sentinel.haproxycfg import HaproxyCfg, parse, statements
@@ -103,7 +104,8 @@ def make_plan(files: Files) -> Plan:
     """Read *files*; raises PlanError, OSError or sentinel's own ConfigError."""
     config = Config() if files.sentinel is None else load(str(files.sentinel))
     text = files.haproxy.read_text()
-    texts = [text, *map(_text, config.haproxy.config[1:])]
+    holds = asked(config.haproxy.executable)
+    texts = [settled(each, holds) for each in (text, *map(_text, config.haproxy.config[1:]))]
     cfg = parse(texts, os.environ)
     paths, ids = (files.master, files.backup), files.config_ids or (MASTER, BACKUP)
     given = files.config_ids is not None
