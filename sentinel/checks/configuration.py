@@ -30,6 +30,8 @@ _MESSAGE: Final = re.compile(
     r"^\[(ALERT|WARNING)\][^(]*\(\d+\) : (?:config : )?(.*)$", re.MULTILINE
 )
 _ERROR_CHARACTERS: Final = 300
+#: The dynamic loader's exit status, for a library that is missing; HAProxy has none like it.
+_NOT_LOADED: Final = 127
 
 #: One file as it was: path, mtime, ctime, size, inode; zeros when it was not there.
 _Stamp = tuple[str, int, int, int, int]
@@ -118,6 +120,9 @@ class ConfigurationCheck:
             return _unknown(Code.PROCTOUT, f"haproxy -c: killed after {self.pace.timeout_s:g} s")
         if done.returncode < 0:
             return _unknown(Code.UNK, f"haproxy -c: ended by signal {-done.returncode}")
+        if done.returncode == _NOT_LOADED:
+            cure = "give sentinel.service the LD_LIBRARY_PATH that haproxy.service has"
+            return _unknown(Code.UNK, f"{done.first_line}; {cure}")
         return _judge(done, invocation.files)
 
 

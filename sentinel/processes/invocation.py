@@ -141,7 +141,7 @@ def _read(pid: int, settings: Haproxy, *, is_us: bool) -> Invocation | None:
     theirs = _environment(folder)
     ours = tuple(os.environ.items())
     return Invocation(
-        executable=_executable(pid, settings, is_us=is_us),
+        executable=_executable(pid, words[0], settings, is_us=is_us),
         argv=tuple(_checked_options(words[1:])),
         env=_lasting(_without_loading(theirs, ours) if is_us else ours),
         cwd=cwd or "/",
@@ -160,12 +160,14 @@ def _names_only_ours(invocation: Invocation) -> bool:
     return all(map(trust.leads_to_ours_alone, (*folders, *invocation.paths, *invocation.files)))
 
 
-def _executable(pid: int, settings: Haproxy, *, is_us: bool) -> str:
+def _executable(pid: int, name: str, settings: Haproxy, *, is_us: bool) -> str:
     """Return the program that the next start would run, also after a package upgrade.
 
-    The name that a process gives itself proves nothing. The link to a replaced program reads
-    ``PATH (deleted)``.
+    The *name* that a process gives itself is believed only where it is the configured one, which
+    may be a wrapper or a link. The link to a replaced program reads ``PATH (deleted)``.
     """
+    if name == settings.executable and os.access(name, os.X_OK):
+        return name
     program = (procfs.link(pid, "exe") or "").removesuffix(" (deleted)")
     safe = _is_file_of_ours if is_us else trust.leads_to_ours_alone
     usable = _is_named(program, settings) and safe(program) and os.access(program, os.X_OK)

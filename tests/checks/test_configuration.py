@@ -343,6 +343,20 @@ async def test_a_read_only_sandbox_says_nothing_of_the_file(config: Path, tmp_pa
     assert seen.detail.endswith("ReadWritePaths= in a drop-in of sentinel.service")
 
 
+async def test_a_program_without_its_libraries_is_unknown(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they are, the service's environment may say, and only ours is believed in that."""
+    (tmp_path / "libc.so.6").write_text("damaged")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    seen = await configuration(config)()
+    assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.UNK)
+    assert "error while loading shared libraries" in seen.detail
+    assert seen.detail.endswith(
+        "give sentinel.service the LD_LIBRARY_PATH that haproxy.service has"
+    )
+
+
 async def test_a_check_that_is_shot_is_unknown(config: Path, tmp_path: Path) -> None:
     """A -c that dies by a signal, as of the OOM killer, has not judged anything."""
     executable = program(tmp_path / "haproxy", "kill -KILL $$")

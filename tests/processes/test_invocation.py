@@ -224,6 +224,9 @@ def test_the_name_of_a_process_is_not_executed(tmp_path: Path) -> None:
     shutil.copy("/bin/true", other / "haproxy")
     with pretender(tmp_path, ["-f", "/a"], name=str(other / "haproxy")) as haproxy:
         assert read(haproxy.pid).executable == str(haproxy.program)
+        configured_so = running(haproxy.pid, Haproxy(executable=str(other / "haproxy")))
+    assert configured_so is not None
+    assert configured_so.executable == str(other / "haproxy"), "a wrapper, for all we know"
 
 
 def test_a_program_that_others_may_write_is_not_executed(tmp_path: Path) -> None:
