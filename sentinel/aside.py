@@ -34,10 +34,7 @@ class Aside:
         """
         if self._begun is not None and not self._begun.done():
             raise TimeoutError(f"{self._what} hangs")
-        begun: Future[Done] = Future()
-        begun.set_running_or_notify_cancel()  # nobody can take it back any more
-        self._begun = begun
-        Thread(target=_work, args=(function, begun), name=self._what, daemon=True).start()
+        self._begun = begun = begin(function, self._what)
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.wrap_future(begun)
@@ -54,6 +51,14 @@ class Asides:
     keepalived_conf: Aside = field(default_factory=partial(Aside, "reading keepalived.conf"))
     haproxy_cfg: Aside = field(default_factory=partial(Aside, "reading HAProxy's configuration"))
     listeners: Aside = field(default_factory=partial(Aside, "reading who listens"))
+
+
+def begin(function: Callable[[], Done], what: str) -> Future[Done]:
+    """Do *function* in a thread of its own, named *what*; return what will come of it."""
+    begun: Future[Done] = Future()
+    begun.set_running_or_notify_cancel()  # nobody can take it back any more
+    Thread(target=_work, args=(function, begun), name=what, daemon=True).start()
+    return begun
 
 
 def _work(function: Callable[[], Done], begun: Future[Done]) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sentinel.address import read_address
+from sentinel.exchange.deadline import HELD_UP, held_up
 from sentinel.exchange.endpoint import resolve
 from sentinel.exchange.tcp import connect
 from sentinel.model import Code
@@ -47,12 +48,15 @@ Row = dict[str, str]
 class Answer:
     """How a question ended: with L7OK *text* is HAProxy's answer, else the reason for none.
 
-    UNK: could not be asked at all. L4CON, L4TOUT: nobody there, or nobody who accepts.
+    UNK: we could not ask, or not listen. L4CON, L4TOUT: nobody there, or nobody who accepts.
     L7TOUT: accepted, then silence or half an answer. L7RSP: ended without a usable answer.
     """
 
     code: Code
     text: str
+
+
+_HELD_UP: Final = Answer(code=Code.UNK, text=HELD_UP)
 
 
 async def ask(address: str, command: str, *, timeout_s: float) -> Answer:
@@ -68,12 +72,14 @@ async def ask(address: str, command: str, *, timeout_s: float) -> Answer:
             " level operator` to global in haproxy.cfg",
         )
     deadline_s = asyncio.get_running_loop().time() + timeout_s
+    late = Answer(code=Code.UNK, text=f"{address}: not resolved in {timeout_s:g} s")
     try:
         async with asyncio.timeout_at(deadline_s):
-            endpoints = await resolve(read_address(_FAMILY.sub("", address)))
-            sock = await connect(endpoints[0])
+            endpoint, *_ = await resolve(read_address(_FAMILY.sub("", address)))
+            late = Answer(code=Code.L4TOUT, text=f"{address}: not accepted in {timeout_s:g} s")
+            sock = await connect(endpoint)
     except TimeoutError:
-        return Answer(code=Code.L4TOUT, text=f"{address}: not accepted in {timeout_s:g} s")
+        return _HELD_UP if held_up(deadline_s) else late
     except PermissionError as error:
         cure = "run sentinel as root, or give the stats socket its group and mode 660"
         return Answer(code=Code.UNK, text=f"{address}: {error.strerror}: {cure}")
@@ -99,6 +105,8 @@ async def _converse(sock: socket.socket, command: str, deadline_s: float) -> Ans
                 size_bytes += len(chunk)
                 reply += chunk[: max(0, ANSWER_MAX_BYTES - len(reply))]
     except TimeoutError:
+        if held_up(deadline_s):
+            return _HELD_UP
         if size_bytes > ANSWER_MAX_BYTES:
             return Answer(code=Code.L7RSP, text="endless answer")
         half = f"stopped after {size_bytes} bytes" if size_bytes else "accepted, no answer"

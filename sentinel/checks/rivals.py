@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from sentinel.aside import Aside
 from sentinel.model import Code, Observation, Scope, Verdict
 from sentinel.neighbours.adverts import Adverts
 from sentinel.neighbours.probe import probe_all
@@ -93,6 +94,7 @@ class RivalsCheck:
         self._on_change = on_change
         self._on_advert = on_advert
         self._held: dict[str, _Held] = {}
+        self._asking = Aside("asking the wire")
         self._adverts = Adverts(self._hear)
         self._again: asyncio.TimerHandle | None = None
 
@@ -178,9 +180,10 @@ class RivalsCheck:
         """Ask for the VIPs that are due and note who answers; return what hindered it."""
         due = {vip: held for held in self._held.values() for vip in held.due()}
         hindered = {}
-        for vip, answer in (await probe_all(due)).items():
+        for vip, answer in (await probe_all(due, self._asking)).items():
             if isinstance(answer, OSError):
-                hindered[vip.interface] = f"cannot probe on {vip.interface}: {answer.strerror}"
+                reason = answer.strerror or answer
+                hindered[vip.interface] = f"cannot probe on {vip.interface}: {reason}"
                 continue
             for rival in answer:
                 due[vip].seen.note(rival, time.monotonic())
@@ -217,7 +220,7 @@ class RivalsCheck:
         try:
             await self._announce(vips)
         except OSError as error:
-            return f"{said}, but cannot announce: {error.strerror}"
+            return f"{said}, but cannot announce: {error.strerror or error}"
         return f"{said}, announced {', '.join(vip.address for vip in vips)}"
 
 

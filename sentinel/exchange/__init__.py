@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.config import ProxyProtocol
 from sentinel.exchange import proxyprotocol
+from sentinel.exchange.deadline import HELD_UP, held_up
 from sentinel.exchange.endpoint import authority, resolve
 from sentinel.exchange.http import Conversation, Malformed, Request
 from sentinel.exchange.tcp import Plain, connect_to_first
@@ -39,15 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "Result", "Target", "Tls", "authority", "exchange"]
 
-#: A deadline seen this much too late was missed by us, not by the other side.
-HELD_UP_S: Final = 0.5
 _DETAIL_CHARS_MAX: Final = 200
 
 
 class _Phase(Enum):
     """What is under way: the code when it breaks, when it is late, and what is then missing."""
 
-    PREPARE = (Code.SOCKERR, Code.SOCKERR, "name resolved")
+    PREPARE = (Code.SOCKERR, Code.SOCKERR, "name resolved nor CA file read")
     CONNECT = (Code.L4CON, Code.L4TOUT, "connection")
     TLS = (Code.L6RSP, Code.L6TOUT, "end of the TLS handshake")
     RESPONSE = (Code.L7RSP, Code.L7TOUT, "answer")
@@ -116,14 +115,14 @@ async def exchange(target: Target, request: Request | None, *, timeout_s: float)
 
     A host name with several addresses is tried in their order, all within the one deadline.
     """
-    course = _Course()
+    course, deadline_s = _Course(), asyncio.get_running_loop().time() + timeout_s
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout_at(deadline_s):
             code, detail = await _run(target, request, course)
     except TimeoutError:  # the kernel's own ETIMEDOUT is one, too
         code, detail = course.phase.late, f"no {course.phase.missing} within {timeout_s:g} s"
-        if course.elapsed_s() > timeout_s + HELD_UP_S:
-            code, detail = Code.UNK, "sentinel itself was held up past the deadline"
+        if held_up(deadline_s):
+            code, detail = Code.UNK, HELD_UP
     except Malformed as error:
         code, detail = Code.L7RSP, str(error)
     except ssl.SSLError as error:
@@ -137,7 +136,7 @@ async def exchange(target: Target, request: Request | None, *, timeout_s: float)
 
 async def _run(target: Target, request: Request | None, course: _Course) -> tuple[Code, str]:
     """Go through the phases; what breaks one is raised."""
-    context = target.tls.context() if target.tls else None
+    context = await target.tls.context() if target.tls else None
     endpoints = await resolve(target.address)
     course.enter(_Phase.CONNECT)
     with await connect_to_first(endpoints) as sock:

@@ -6,10 +6,11 @@ library can only block.
 
 from __future__ import annotations
 
-import asyncio
 import socket
+from functools import partial
 
 from sentinel.address import Address, UnixPath
+from sentinel.exchange.lookup import look_up
 
 SocketAddress = str | tuple[str | int | bytes, ...]
 Endpoint = tuple[socket.AddressFamily, SocketAddress]
@@ -24,9 +25,12 @@ async def resolve(address: Address) -> list[Endpoint]:
         return [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))]
     # A zone is looked up each time, for its interface may have another index by now.
     flags = socket.AI_NUMERICHOST if address.numeric else 0
-    loop = asyncio.get_running_loop()
+    return await look_up(address, partial(_resolve, host, port, flags))
+
+
+def _resolve(host: str, port: int, flags: int) -> list[Endpoint]:
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except UnicodeError as error:  # no resolver was asked: a label is empty or too long
         raise socket.gaierror(socket.EAI_NONAME, f"{host} is no host name") from error
     return [(family, place) for family, _, _, _, place in found]

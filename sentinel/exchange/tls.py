@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sentinel.exchange import certificate
+from sentinel.exchange.lookup import look_up
 from sentinel.exchange.tcp import RECEIVED_MAX_BYTES, Plain
 
 if TYPE_CHECKING:
@@ -41,9 +42,12 @@ class Tls:
         except UnicodeError as error:
             raise ValueError(f"{self.server_name!r} is no server name: {error}") from error
 
-    def context(self) -> ssl.SSLContext:
+    async def context(self) -> ssl.SSLContext:
         """Return the context for this trust, built once; raises OSError for a bad CA file."""
-        changed_ns = Path(self.ca_file).stat().st_mtime_ns if self.verify and self.ca_file else 0
+        return await look_up(self, self._read) if self.verify else _context(self.verify, "", 0)
+
+    def _read(self) -> ssl.SSLContext:
+        changed_ns = Path(self.ca_file).stat().st_mtime_ns if self.ca_file else 0
         return _context(self.verify, self.ca_file, changed_ns)
 
 

@@ -6,13 +6,14 @@ nothing: the neighbours still believe what that one said last.
 
 from __future__ import annotations
 
-import asyncio
 import select
 from contextlib import ExitStack
+from functools import partial
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sentinel.aside import Aside
 from sentinel.neighbours import filters, packets
 from sentinel.neighbours.wire import ETH_P_ARP, ETH_P_IPV6, open_on, own_mac
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 #: Each is said so often, since nobody confirms it, and this far apart.
 ROUNDS: Final = 3
 PAUSE_S: Final = 0.1
+TIMEOUT_S: Final = 3.0
 VIPS_MAX: Final = 256
 _ANY: Final = 0
 
@@ -34,9 +36,9 @@ async def announce(vips: Collection[Vip]) -> None:
 
     Only for VIPs that it holds. Where neighbours have no MACs nothing is said.
 
-    Raises OSError: an interface is missing or down, or no CAP_NET_RAW.
+    Raises OSError: an interface is missing or down, no CAP_NET_RAW, or it takes too long.
     """
-    await asyncio.to_thread(_announce, tuple(vips)[:VIPS_MAX])
+    await Aside("announcing").run(partial(_announce, tuple(vips)[:VIPS_MAX]), TIMEOUT_S)
 
 
 def _announce(vips: tuple[Vip, ...]) -> None:

@@ -7,13 +7,14 @@ closes the socket, which takes the kernel longer than all the rest (see the pack
 
 from __future__ import annotations
 
-import asyncio
 import select
 from collections import defaultdict
 from contextlib import ExitStack
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
+from sentinel.aside import Aside
 from sentinel.neighbours import filters, packets
 from sentinel.neighbours.wire import ETH_P_ARP, ETH_P_IPV6, open_on, own_mac, own_macs
 from sentinel.vrrp import Rival
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How long answers are waited for: a neighbour's kernel answers within microseconds.
 TIMEOUT_S: Final = 0.3
+#: A kernel that takes this much longer, to open and to close, does not come back.
+KERNEL_S: Final = 3.0
 #: As many VIPs are asked for at once, and so many answers read on one socket.
 VIPS_MAX: Final = filters.VALUES_MAX
 ANSWERS_MAX: Final = 512
@@ -47,15 +50,21 @@ async def probe(vip: Vip, timeout_s: float = TIMEOUT_S) -> tuple[Rival, ...]:
 
     Raises OSError: no such interface, it is down, or no CAP_NET_RAW.
     """
-    answer = (await probe_all((vip,), timeout_s))[vip]
+    answer = (await probe_all((vip,), Aside("asking the wire"), timeout_s))[vip]
     if isinstance(answer, OSError):
         raise answer
     return answer
 
 
-async def probe_all(vips: Collection[Vip], timeout_s: float = TIMEOUT_S) -> dict[Vip, Answer]:
-    """Ask for several VIPs at once, for the first VIPS_MAX of them; otherwise as ``probe``."""
-    return await asyncio.to_thread(_ask, tuple(vips)[:VIPS_MAX], timeout_s)
+async def probe_all(
+    vips: Collection[Vip], aside: Aside, timeout_s: float = TIMEOUT_S
+) -> dict[Vip, Answer]:
+    """Ask *aside* for several VIPs at once, for the first VIPS_MAX of them; else as ``probe``."""
+    asked = tuple(vips)[:VIPS_MAX]
+    try:
+        return await aside.run(partial(_ask, asked, timeout_s), timeout_s + KERNEL_S)
+    except TimeoutError as error:
+        return dict.fromkeys(asked, error)
 
 
 def _ask(vips: tuple[Vip, ...], timeout_s: float) -> dict[Vip, Answer]:

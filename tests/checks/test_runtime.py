@@ -6,16 +6,20 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import ExitStack, closing
+import time
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from typing import Final
 
 import pytest
 from haproxies import answering_config, free_port, running_haproxy, stopped, wait_until
+from nameservers import NAME, silent_name_server
+from namespaces import apart, needs_root
 from statssockets import full_stats_socket, recorded, stats_socket
 
 from sentinel.checks.runtime import RuntimeCheck
 from sentinel.config import Pace
+from sentinel.exchange.deadline import HELD_UP_S
 from sentinel.model import Code, Observation, RuntimeView, Scope, Verdict
 from sentinel.runtimeapi import ANSWER_MAX_BYTES
 
@@ -199,6 +203,36 @@ async def test_it_knows_nothing_without_permission(tmp_path: Path) -> None:
             os.seteuid(0)
     assert (observation.verdict, observation.code) == (Verdict.UNKNOWN, Code.UNK)
     assert "mode 660" in observation.detail
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["connecting", "listening"])
+async def test_it_knows_nothing_when_sentinel_itself_was_held_up(
+    tmp_path: Path, *, full: bool
+) -> None:
+    """The answer may have lain there all the time."""
+    async with AsyncExitStack() as stack:
+        if full:
+            path = stack.enter_context(full_stats_socket(tmp_path))
+        else:
+            path = await stack.enter_async_context(stats_socket(tmp_path, "", then="silence"))
+        stall_s = HASTY.timeout_s + 2 * HELD_UP_S
+        asyncio.get_running_loop().call_later(0.01, time.sleep, stall_s)
+        observation = await check(path, HASTY)()
+    assert (observation.verdict, observation.code) == (Verdict.UNKNOWN, Code.UNK)
+    assert observation.detail == "sentinel itself was held up past the deadline"
+
+
+@needs_root
+def test_it_knows_nothing_while_the_sockets_name_is_not_resolved() -> None:
+    """A silent name server says nothing about HAProxy."""
+
+    async def body() -> None:
+        with silent_name_server():
+            observation = await check(f"{NAME}:9999", HASTY)()
+        assert (observation.verdict, observation.code) == (Verdict.UNKNOWN, Code.UNK)
+        assert observation.detail == f"{NAME}:9999: not resolved in 0.15 s"
+
+    apart(body)
 
 
 @pytest.mark.parametrize("family", ["", "ipv4@", "ipv6@"])

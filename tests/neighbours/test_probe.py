@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from hanging import hanging
+from haproxies import DEADLINE_S
 from lans import Host, captured, capturing, inside, mac, running_lan, second_cable
 from nodes import needs_root
 
+from sentinel.aside import Aside
 from sentinel.neighbours import packets
+from sentinel.neighbours.announce import announce
 from sentinel.neighbours.probe import probe, probe_all
 from sentinel.vrrp import Rival, Vip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [needs_root, pytest.mark.real]
 
@@ -33,7 +40,7 @@ def _lan() -> Iterator[tuple[Host, ...]]:
 async def test_the_holder_alone_hears_nothing(lan: tuple[Host, ...]) -> None:
     """Our own kernel does not answer us."""
     with inside(lan[0]):
-        assert await probe_all((IPV4, IPV6)) == {IPV4: (), IPV6: ()}
+        assert await probe_all((IPV4, IPV6), Aside("asking")) == {IPV4: (), IPV6: ()}
 
 
 @pytest.mark.parametrize(("vip", "how"), [(IPV4, "ARP"), (IPV6, "ND")])
@@ -51,13 +58,35 @@ async def test_every_other_holder_is_a_rival(lan: tuple[Host, ...], vip: Vip, ho
     assert set(found) == {Rival(how=how, address=vip.address, mac=mac(n)) for n in (2, 3)}
 
 
+async def test_nobody_else_who_blocks_holds_the_question_up(lan: tuple[Host, ...]) -> None:
+    """Whatever waits for the disk or for a name server, be there ever so much of it."""
+    over, loop = threading.Event(), asyncio.get_running_loop()
+    for _ in range(64):  # more threads than asyncio has
+        loop.run_in_executor(None, over.wait)
+    try:
+        with inside(lan[0]):
+            async with asyncio.timeout(DEADLINE_S):
+                assert await probe_all((IPV4,), Aside("asking")) == {IPV4: ()}
+                await announce((IPV4,))
+    finally:
+        over.set()
+
+
+async def test_a_kernel_that_hangs_is_said_of_each(tmp_path: Path) -> None:
+    """And nothing more is asked of it."""
+    aside = Aside("asking")
+    async with hanging(aside, tmp_path / "pipe"):
+        found = await probe_all((IPV4, IPV6), aside)
+    assert [str(answer) for answer in found.values()] == ["asking hangs"] * 2
+
+
 async def test_the_answers_to_several_questions_are_kept_apart(lan: tuple[Host, ...]) -> None:
     """Every VIP of an interface is asked for on one socket."""
     vips = tuple(
         Vip(address=f"192.0.2.{n}", prefix=24, interface="eth0") for n in (2, 3, 99, 200)
     ) + tuple(Vip(address=f"2001:db8::{n}", prefix=64, interface="eth0") for n in (2, 3, 99))
     with inside(lan[0]):
-        found = await probe_all(vips)
+        found = await probe_all(vips, Aside("asking"))
     assert {vip.address: answer for vip, answer in found.items()} == {
         "192.0.2.2": (Rival(how="ARP", address="192.0.2.2", mac=mac(2)),),
         "192.0.2.3": (Rival(how="ARP", address="192.0.2.3", mac=mac(3)),),
@@ -104,7 +133,7 @@ async def test_a_missing_interface_is_an_error_of_its_vips_alone(lan: tuple[Host
     lan[0].ip("link", "add", "down0", "link", "eth0", "type", "macvlan")
     try:
         with inside(lan[0]):
-            found = await probe_all((gone, down, taken))
+            found = await probe_all((gone, down, taken), Aside("asking"))
             with pytest.raises(OSError, match="No such device"):
                 await probe(gone)
     finally:
