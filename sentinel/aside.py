@@ -50,6 +50,9 @@ class Asides:
 
     keepalived_conf: Aside = field(default_factory=partial(Aside, "reading keepalived.conf"))
     haproxy_cfg: Aside = field(default_factory=partial(Aside, "reading HAProxy's configuration"))
+    configuration: Aside = field(
+        default_factory=partial(Aside, "looking at HAProxy's configuration")
+    )
     listeners: Aside = field(default_factory=partial(Aside, "reading who listens"))
 
 

@@ -42,11 +42,14 @@ class Survey:
     def __init__(
         self,
         config: Config,
-        invocation: Callable[[], Invocation],
+        invocation: Callable[[], Awaitable[Invocation]],
         local: Callable[[], Awaitable[frozenset[str] | None]],
         aside: Aside,
     ) -> None:
-        """Survey what *invocation* runs, among the addresses *local*; it is read *aside*."""
+        """Survey what *invocation* runs, among the addresses *local*; it is read *aside*.
+
+        *invocation* may raise TimeoutError, in words.
+        """
         self._notes: tuple[str, ...] = ()
         self._hangs = ""
         self._config = config
@@ -94,16 +97,20 @@ class Survey:
 
     async def _read(self, incarnation: int) -> None:
         """Read haproxy.cfg, once for each incarnation; one that hangs is tried again."""
-        invocation, self._hangs = self._invocation(), ""
-        if (invocation, incarnation) == (self._read_for, self._incarnation):
-            return
-        read = partial(haproxycfg.read, invocation.paths, dict(invocation.env))
+        self._hangs = ""
         try:
-            self._cfg = await self._aside.run(read, READ_TIMEOUT_S)
+            invocation = await self._invocation()
+            if (invocation, incarnation) == (self._read_for, self._incarnation):
+                return
+            self._cfg = await self._aside.run(partial(_read, invocation), READ_TIMEOUT_S)
         except TimeoutError as error:
             self._hangs = str(error)
             return
         self._read_for, self._incarnation = invocation, incarnation
+
+
+def _read(invocation: Invocation) -> haproxycfg.HaproxyCfg:
+    return haproxycfg.read(invocation.files, dict(invocation.env))
 
 
 def _listeners(state: State) -> ListenersView | None:

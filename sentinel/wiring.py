@@ -44,7 +44,7 @@ from sentinel.policy import check_policy, policy_of
 from sentinel.processes.invocation import Invocation, running
 from sentinel.snapshot import Surroundings, snapshot
 from sentinel.supervisor import HISTORY_MAX, History, Supervisor
-from sentinel.survey import Survey
+from sentinel.survey import READ_TIMEOUT_S, Survey
 
 #: A lease is renewed this many times before it would run out.
 RENEWALS_PER_LEASE = 6
@@ -95,6 +95,7 @@ class Wiring:
             config.haproxy,
             config.configuration,
             pid=self._main_pid,
+            aside=self._asides.configuration,
             invocation=self._invocations.load(),
         )
         self._keepalived: service.Service | None = None
@@ -234,14 +235,16 @@ class Wiring:
 
         await self._pair.serve(document)
 
-    def _invocation(self) -> Invocation:
+    async def _invocation(self) -> Invocation:
         """Return how HAProxy runs now, else how it was last seen to run.
 
-        Each main process is read once: reading the command line of one that hangs may hang as well.
+        Each main process is read once, and aside: the command line of one that hangs may hang its
+        readers, and so may its files. Raises TimeoutError when that takes READ_TIMEOUT_S.
         """
         pid = self._main_pid()
         if pid not in {0, self._invoked_pid}:
-            found = running(pid, self.config.haproxy)
+            read = partial(running, pid, self.config.haproxy)
+            found = await self._asides.haproxy_cfg.run(read, READ_TIMEOUT_S)
             if found is not None:
                 self._invoked, self._invoked_pid = found, pid
         if self._invoked is not None and not self._dry_run:

@@ -45,6 +45,7 @@ class Surroundings:
     config: Config = field(default_factory=Config)
     local: frozenset[str] | None = frozenset({"127.0.0.1", "192.0.2.1"})
     name: str = "haproxy.cfg"
+    hangs: bool = False
     aside: Aside = field(default_factory=lambda: Aside("reading it"))
 
     @property
@@ -52,8 +53,10 @@ class Surroundings:
         """The configuration that HAProxy runs with."""
         return self.folder / self.name
 
-    def invocation(self) -> Invocation:
+    async def invocation(self) -> Invocation:
         """Say how HAProxy runs."""
+        if self.hangs:
+            raise TimeoutError("its command line hangs")
         return Invocation(
             executable="/usr/sbin/haproxy", argv=("-f", str(self.cfg)), env=(), cwd="/"
         )
@@ -143,6 +146,18 @@ async def test_a_file_that_hangs_changes_nothing(around: Surroundings) -> None:
         assert survey.notes == ()
         assert await survey.find(State(incarnation=2)) is None
     assert addresses(await survey.find(State(incarnation=2)))[0] == "127.0.0.1:8081"
+    assert survey.notes == ()
+
+
+async def test_a_process_whose_command_line_hangs_changes_nothing(around: Surroundings) -> None:
+    """As a file that does."""
+    survey = around.survey()
+    await survey.find(State(incarnation=1))
+    around.hangs = True
+    assert await survey.find(State(incarnation=2)) is None
+    assert survey.notes == ("its command line hangs",)
+    around.hangs = False
+    assert addresses(await survey.find(State(incarnation=2)))
     assert survey.notes == ()
 
 

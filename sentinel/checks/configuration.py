@@ -2,8 +2,9 @@
 
 Rules of this file: HAProxy is asked with its own service's arguments, environment and folder, and
 only when a file of its configuration, or the program itself, has changed; in between a run costs a
-few stat calls. A verdict belongs to the files as they were before ``-c`` began to read them. A
-pass is no promise that a start succeeds (a port may be taken); a failure is one that it does not.
+few stat calls, in a thread, for a disk may hang. A verdict belongs to the files as they were before
+``-c`` began to read them. A pass is no promise that a start succeeds (a port may be taken); a
+failure is one that it does not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import re
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,12 +26,15 @@ from sentinel.program import Completed, run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sentinel.aside import Aside
     from sentinel.config import Haproxy, Pace
 
 _MESSAGE: Final = re.compile(
     r"^\[(ALERT|WARNING)\][^(]*\(\d+\) : (?:config : )?(.*)$", re.MULTILINE
 )
 _ERROR_CHARACTERS: Final = 300
+#: A disk that needs longer hangs: what it says then is not waited for.
+LOOK_TIMEOUT_S: Final = 3.0
 #: The dynamic loader's exit status, for a library that is missing; HAProxy has none like it.
 _NOT_LOADED: Final = 127
 
@@ -61,50 +66,51 @@ class ConfigurationCheck:
         settings: Haproxy,
         pace: Pace,
         pid: Callable[[], int],
+        aside: Aside,
         invocation: Invocation | None = None,
     ) -> None:
+        """Judge what *pid* was started with, until then *invocation* or what the settings say.
+
+        What the disk has is looked at *aside*.
+        """
         self.pace: Final = pace
         self.invocation = invocation or configured(settings)
         self._settings = settings
         self._pid = pid
+        self._aside = aside
         self._read_pid = 0  # whose command line the invocation is
         self._judged: _Judgement | None = None
 
-    @property
-    def current(self) -> bool:
-        """The last verdict is about the files as they are now."""
-        return self._known(_stamps(self.invocation)) is not None
-
     async def __call__(self) -> Observation:
         """Judge the files as they are now; without any change since, the last verdict stands."""
-        self._follow_process()
-        invocation, stamps = self.invocation, _stamps(self.invocation)
-        known = self._known(stamps)
-        if known is not None:
-            return replace(known, duration_ms=0.0)
+        try:
+            stamps = await self._look()
+        except TimeoutError as error:
+            return _unknown(Code.UNK, str(error))
+        invocation, judged = self.invocation, self._judged
+        if judged is not None and (judged.invocation, judged.stamps) == (invocation, stamps):
+            return replace(judged.observation, duration_ms=0.0)
         begun_s = time.monotonic()
-        observation = await self._ask(invocation)
+        observation = await self._ask(invocation, tuple(path for path, *_ in stamps[1:]))
         observation = replace(observation, duration_ms=(time.monotonic() - begun_s) * 1000)
         if observation.verdict is not Verdict.UNKNOWN:
             self._judged = _Judgement(invocation=invocation, stamps=stamps, observation=observation)
         return observation
 
-    def _known(self, stamps: tuple[_Stamp, ...]) -> Observation | None:
-        judged = self._judged
-        if judged is None or (judged.invocation, judged.stamps) != (self.invocation, stamps):
-            return None
-        return judged.observation
+    async def _look(self) -> tuple[_Stamp, ...]:
+        """Look at the program and the files, of a new main process at those that are its own.
 
-    def _follow_process(self) -> None:
-        """Read a new main process once; the command line of a hung one may block its readers."""
+        Its command line is read once: that of a hung process may block its readers.
+        """
         pid = self._pid()
-        if pid in {0, self._read_pid}:
-            return
-        found = running(pid, self._settings)
-        if found is not None:
+        new_pid = 0 if pid == self._read_pid else pid
+        look = partial(_look, new_pid, self._settings, self.invocation)
+        found, stamps = await self._aside.run(look, LOOK_TIMEOUT_S)
+        if found is not self.invocation:
             self.invocation, self._read_pid = found, pid
+        return stamps
 
-    async def _ask(self, invocation: Invocation) -> Observation:
+    async def _ask(self, invocation: Invocation, files: tuple[str, ...]) -> Observation:
         argv = (invocation.executable, "-c", *invocation.argv)
         try:
             done = await run(
@@ -123,7 +129,7 @@ class ConfigurationCheck:
         if done.returncode == _NOT_LOADED:
             cure = "give sentinel.service the LD_LIBRARY_PATH that haproxy.service has"
             return _unknown(Code.UNK, f"{done.first_line}; {cure}")
-        return _judge(done, invocation.files)
+        return _judge(done, files)
 
 
 def _judge(done: Completed, files: tuple[str, ...]) -> Observation:
@@ -166,9 +172,10 @@ def _observation(
     )
 
 
-def _stamps(invocation: Invocation) -> tuple[_Stamp, ...]:
-    """Return what changes when the program or a file of the configuration does."""
-    return tuple(_stamp(path) for path in (invocation.executable, *invocation.files))
+def _look(pid: int, settings: Haproxy, known: Invocation) -> tuple[Invocation, tuple[_Stamp, ...]]:
+    """Return how *pid* was started, else what is *known*, and what changes with its files."""
+    found = (running(pid, settings) if pid else None) or known
+    return found, tuple(_stamp(path) for path in (found.executable, *found.files))
 
 
 def _stamp(path: str) -> _Stamp:

@@ -65,32 +65,19 @@ class HaproxyCfg:
         return next((path for path in paths if path.startswith("/")), paths[0] if paths else "")
 
 
-def read(paths: Iterable[str], environment: Mapping[str, str]) -> HaproxyCfg:
-    """Read HAProxy's ``-f`` arguments, files and directories, in their order; never raises.
+def read(files: Iterable[str], environment: Mapping[str, str]) -> HaproxyCfg:
+    """Read HAProxy's configuration files in their order; never raises.
 
     Blocks on the disk: call it in a thread. *environment* is that of the HAProxy process.
     """
     texts: list[str] = []
     unreadable: list[str] = []
-    for path in paths:
-        for file in _files(Path(path)):
-            try:
-                texts.append(_text(file))
-            except (OSError, ValueError) as error:
-                unreadable.append(f"{file}: {getattr(error, 'strerror', None) or error}")
+    for file in files:
+        try:
+            texts.append(_text(Path(file)))
+        except (OSError, ValueError) as error:
+            unreadable.append(f"{file}: {getattr(error, 'strerror', None) or error}")
     return replace(parse(texts, environment), unreadable=tuple(unreadable))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """Put the visible ``*.cfg`` files of a directory in its place, in lexical order, as -f does."""
-    try:
-        inside = sorted(path.iterdir()) if path.is_dir() else None
-    except (OSError, ValueError):
-        inside = None  # reading it will say why
-    if inside is None:
-        yield path
-    else:
-        yield from (file for file in inside if file.suffix == ".cfg" and file.name[0] != ".")
 
 
 def _text(file: Path) -> str:

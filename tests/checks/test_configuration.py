@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hanging import hanging
 from haproxies import EXECUTABLE, answering_config, free_port, running_haproxy
 from heldsockets import launcher
 
+from sentinel.aside import Aside
 from sentinel.checks.configuration import ConfigurationCheck
-from sentinel.config import CONFIGURATION_PACE, Haproxy
+from sentinel.config import CONFIGURATION_PACE, Haproxy, Pace
 from sentinel.model import Code, ConfigurationView, Observation, Scope, Verdict
 from sentinel.processes.invocation import Invocation
 
@@ -34,7 +36,25 @@ def configuration(
 ) -> ConfigurationCheck:
     """Return a check of these files by the settings alone."""
     config = tuple(str(file) for file in files)
-    return ConfigurationCheck(Haproxy(executable=executable, config=config), PACE, pid)
+    return check_of(Haproxy(executable=executable, config=config), pid=pid)
+
+
+def check_of(
+    settings: Haproxy,
+    *,
+    pace: Pace = PACE,
+    pid: Callable[[], int] = nobody,
+    aside: Aside | None = None,
+    invocation: Invocation | None = None,
+) -> ConfigurationCheck:
+    """Return a check by these settings."""
+    aside = aside or Aside("looking")
+    return ConfigurationCheck(settings, pace, pid, aside, invocation)
+
+
+async def judges(check: ConfigurationCheck) -> bool:
+    """Tell whether a run of *check* asks HAProxy, instead of repeating its last verdict."""
+    return (await check()).duration_ms > 0
 
 
 def view(seen: Observation) -> ConfigurationView:
@@ -187,9 +207,8 @@ async def test_a_file_that_appears_in_a_folder(tmp_path: Path) -> None:
     check = configuration(folder)
     assert (await check()).verdict is Verdict.PASS
     (folder / "b.cfg.bak").write_text("nonsense\n")
-    assert check.current
+    assert not await judges(check)
     (folder / "b.cfg").write_text("nonsense\n")
-    assert not check.current
     seen = await check()
     assert seen.verdict is Verdict.FAIL
     assert view(seen).files == (str(folder / "a.cfg"), str(folder / "b.cfg"))
@@ -215,20 +234,31 @@ async def test_a_verdict_belongs_to_the_files_before_it(config: Path, tmp_path: 
     body = f'echo "# changed" >> {shlex.quote(str(config))}\nexec {EXECUTABLE} "$@"'
     check = configuration(config, executable=program(tmp_path / "haproxy", body))
     assert (await check()).verdict is Verdict.PASS
-    assert not check.current
+    assert await judges(check)
 
 
 @pytest.mark.real
-async def test_current_follows_the_files(config: Path) -> None:
-    """A verdict is current from when it was given until a file changes."""
+async def test_a_verdict_stands_until_a_file_changes(config: Path) -> None:
+    """From when it was given, a failure as well as a pass."""
     check = configuration(config)
-    assert not check.current
-    await check()
-    assert check.current
+    assert [await judges(check) for _ in range(2)] == [True, False]
     change(config, "", "nonsense\n")
-    assert not check.current
-    await check()
-    assert check.current
+    assert [await judges(check) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.real
+async def test_a_disk_that_hangs_is_unknown(tmp_path: Path) -> None:
+    """Nothing is looked at beside what hangs, be it of a new process; then all is as before."""
+    aside, settings = Aside("looking at it"), Haproxy(config=("/nonexistent",))
+    with running_haproxy(answering_config(free_port()), tmp_path) as haproxy:
+        check = check_of(settings, pid=lambda: haproxy.main_pid, aside=aside)
+        before = check.invocation
+        async with hanging(aside, tmp_path / "pipe"):
+            seen = await check()
+            assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.UNK)
+            assert (seen.detail, seen.view) == ("looking at it hangs", None)
+            assert check.invocation is before
+        assert view(await check()).files == (str(haproxy.config),)
 
 
 @pytest.mark.real
@@ -236,7 +266,7 @@ async def test_the_running_services_own_arguments(tmp_path: Path) -> None:
     """The files of the running process are judged, even beyond its death."""
     with running_haproxy(answering_config(free_port()), tmp_path) as haproxy:
         settings = Haproxy(config=("/nonexistent/haproxy.cfg",))
-        check = ConfigurationCheck(settings, PACE, lambda: haproxy.main_pid)
+        check = check_of(settings, pid=lambda: haproxy.main_pid)
         seen = await check()
         assert view(seen).files == (str(haproxy.config),)
         assert seen.verdict is Verdict.PASS
@@ -245,7 +275,7 @@ async def test_the_running_services_own_arguments(tmp_path: Path) -> None:
     assert (await check()).duration_ms == 0
     change(haproxy.config, "", "nonsense\n")
     assert (await check()).verdict is Verdict.FAIL
-    restored = ConfigurationCheck(settings, PACE, nobody, check.invocation)
+    restored = check_of(settings, invocation=check.invocation)
     assert view(await restored()).files == (str(haproxy.config),)
 
 
@@ -303,7 +333,7 @@ async def test_a_missing_program_with_inherited_sockets_is_unknown(config: Path)
     """The stand-ins' program cannot execute it either, and does not speak for it."""
     settings = Haproxy(config=(str(config),))
     invocation = replace(running_nowhere(config), inherited=2)
-    seen = await ConfigurationCheck(settings, PACE, nobody, invocation)()
+    seen = await check_of(settings, invocation=invocation)()
     assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.UNK)
 
 
@@ -311,13 +341,12 @@ async def test_a_hanging_check_is_unknown(config: Path, tmp_path: Path) -> None:
     """A -c that hangs is killed, says nothing about the configuration, and is tried again."""
     executable = program(tmp_path / "haproxy", "trap '' TERM; while :; do sleep 1; done")
     settings = Haproxy(executable=executable, config=(str(config),))
-    check = ConfigurationCheck(settings, SHORT, nobody)
+    check = check_of(settings, pace=SHORT)
     for _ in range(2):
         seen = await check()
         assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.PROCTOUT)
         assert seen.detail == "haproxy -c: killed after 0.3 s"
         assert seen.view is None
-        assert not check.current
 
 
 async def test_a_missing_program_is_unknown(config: Path, tmp_path: Path) -> None:

@@ -19,11 +19,15 @@ pytestmark = pytest.mark.lab
 CONFIG: Final = "/etc/haproxy/haproxy.cfg"
 CHECK: Final = """
 import asyncio, json, sys
+from sentinel.aside import Aside
 from sentinel.checks.configuration import ConfigurationCheck
 from sentinel.config import CONFIGURATION_PACE, Haproxy
 
 check = ConfigurationCheck(
-    Haproxy(config=("/nonexistent",)), CONFIGURATION_PACE, lambda: int(sys.argv[1])
+    Haproxy(config=("/nonexistent",)),
+    CONFIGURATION_PACE,
+    lambda: int(sys.argv[1]),
+    Aside("looking"),
 )
 seen = asyncio.run(check())
 print(json.dumps([seen.verdict.value, seen.detail, check.invocation.argv, check.invocation.cwd]))

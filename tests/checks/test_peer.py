@@ -36,7 +36,9 @@ def check_of(address: str, timeout_s: float = LONG_S) -> Check:
 
 def told(state: State = HEALTHY, node: str = "lb2") -> str:
     """Return what *node* says when this is its state."""
-    return document(POLICY, stepped(state), node=node, now_s=NOW_S, time="2026-01-02T03:04:05+00:00")
+    return document(
+        POLICY, stepped(state), node=node, now_s=NOW_S, time="2026-01-02T03:04:05+00:00"
+    )
 
 
 def ok(body: bytes) -> bytes:
