@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -607,6 +607,30 @@ def test_reader_of_stderr_that_went_away_raises_nothing() -> None:
             log.emit("check.failed", "info")
         log.retry()
         assert log.dropped_stderr.unreachable == 1
+    os.close(writer)
+
+
+@pytest.mark.parametrize("kind", [os.pipe, os.openpty])
+def test_a_closed_log_writes_into_nobody_elses_file(
+    kind: Callable[[], tuple[int, int]], tmp_path: Path
+) -> None:
+    """What it wrote into is closed, and its number is given to whoever opens next."""
+
+    def descriptors() -> set[str]:
+        return set(os.listdir("/proc/self/fd"))  # noqa: PTH208  (the numbers themselves)
+
+    reader, writer = kind()
+    before = descriptors()
+    log = log_to("none", stderr=writer)
+    own = descriptors() - before
+    log.close()
+    with ExitStack() as stack:
+        path = tmp_path / "other"
+        while not own <= descriptors():
+            stack.enter_context(path.open("wb"))
+        log.emit("check.failed", "info")
+        assert path.read_bytes() == b""
+    os.close(reader)
     os.close(writer)
 
 

@@ -180,12 +180,17 @@ class StderrLink:
         """Nothing to do: stderr stays what it is."""
 
     def close(self) -> None:
-        """Close what was opened here, never stderr itself."""
+        """Close what was opened here, never stderr itself; who sends after that is refused."""
+        self._write = _refuse  # the descriptor's number is somebody else's from now on
         if isinstance(self._owned, int):
             os.close(self._owned)
         elif self._owned is not None:
             self._owned.close()
         self._owned = None
+
+
+def _refuse(_data: bytes) -> int:
+    raise OSError(errno.EBADF, "closed")
 
 
 def _write_if_ready(fd: int, data: bytes) -> int:
