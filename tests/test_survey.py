@@ -158,7 +158,7 @@ async def test_a_process_whose_command_line_hangs_changes_nothing(around: Surrou
     assert survey.notes == ("its command line hangs",)
     around.hangs = False
     assert addresses(await survey.find(State(incarnation=2)))
-    assert survey.notes == ()
+    assert not survey.notes
 
 
 async def test_another_command_line_is_read_anew(around: Surroundings) -> None:
