@@ -25,8 +25,8 @@ mkdir -p /run/sentinel
 ip link set lo up
 ip link add v0 type veth peer name v1
 ip address add 192.0.2.10/24 dev v0
-ip link set v0 up
-ip link set v1 up
+for end in v0 v1; do ip link set $end addrgenmode none up; done
+for end in v0 v1; do until ip link show $end | grep -q "state UP"; do sleep 0.01; done; done
 """
 
 
@@ -38,6 +38,7 @@ def ip(*words: str) -> None:
 def apart(body: Callable[[], Coroutine[None, None, None]]) -> None:
     """Run *body* on a loop of its own, in a network of two cabled interfaces, v0 and v1.
 
+    Nothing changes there any more by itself: no link comes up, no address is still tentative.
     /run is empty but for /run/sentinel. What fails there fails here, with its traceback shown.
     """
     pid = os.fork()

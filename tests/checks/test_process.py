@@ -28,6 +28,7 @@ from haproxies import (
 )
 from pidreuse import running_as
 from privileges import IS_ROOT, NOBODY, as_nobody
+from processes import descriptors
 
 from sentinel import config
 from sentinel.checks.process import ProcessCheck
@@ -868,11 +869,6 @@ def test_a_hidden_proc_is_unknown(tmp_path: Path) -> None:
 
 
 # --- descriptors ----------------------------------------------------------------------------------
-
-
-def descriptors() -> int:
-    """Count our own open descriptors."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_close_gives_all_descriptors_back(tmp_path: Path) -> None:

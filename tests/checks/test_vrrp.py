@@ -18,6 +18,7 @@ import pytest
 from haproxies import DEADLINE_S
 from keepaliveds import VI_1, VIP, running_keepalived
 from namespaces import apart, ip, needs_root
+from processes import descriptors
 
 from sentinel import config
 from sentinel.checks.vrrp import VrrpCheck
@@ -96,11 +97,6 @@ async def looking(
     finally:
         looker.check.close()
         looker.addresses.close()
-
-
-def descriptors() -> int:
-    """Count what this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def fifo_exists() -> bool:

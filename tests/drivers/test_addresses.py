@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from haproxies import DEADLINE_S
 from namespaces import apart, ip, needs_root
+from processes import descriptors
 
 from sentinel.drivers.addresses import REST_S, Addresses
 from sentinel.vrrp import Vip
@@ -57,11 +58,6 @@ async def local() -> frozenset[str] | None:
         return await watched.local()
     finally:
         watched.close()
-
-
-def descriptors() -> set[Path]:
-    """Return what this process has open."""
-    return set(Path("/proc/self/fd").iterdir())
 
 
 async def test_loopback_is_always_there() -> None:
@@ -226,8 +222,7 @@ def test_a_quiet_network_wakes_nobody() -> None:
     async def body() -> None:
         async with watching() as watched:
             await watched.look()
-            await asyncio.sleep(REST_S * 2)  # what the setup of the network still brings
-            await watched.look()
+            await asyncio.sleep(REST_S * 2)  # long enough for a timer that would wake us
             assert not watched.woken.is_set()
             ip("address", "add", "198.51.100.1/32", "dev", "v0")
             await watched.until({("198.51.100.1", "v0")}, "198.51.100.")
@@ -241,6 +236,7 @@ def test_all_who_look_see_what_has_changed() -> None:
 
     async def body() -> None:
         async with watching() as watched:
+            await watched.look()
             for number in range(20):
                 address = f"198.51.100.{number}"
                 looks = asyncio.gather(*(watched.addresses.local() for _ in range(3)))
@@ -263,7 +259,6 @@ def test_nothing_is_asked_again_while_nothing_happens() -> None:
     async def body() -> None:
         async with watching() as watched:
             await watched.look()
-            await asyncio.sleep(REST_S * 2)
             found = await watched.addresses.present()
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))

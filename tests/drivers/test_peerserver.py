@@ -147,17 +147,30 @@ async def test_ipv6_is_answered_too() -> None:
 # --- nobody can hold it up ------------------------------------------------------------------------
 
 
-async def test_a_request_without_end_is_refused_at_its_bound() -> None:
-    """Header after header, or one that never ends."""
-    for more in (b"X: y\r\n" * REQUEST_MAX_BYTES, b"X" * 2 * REQUEST_MAX_BYTES):
-        async with running() as server:
-            with closing(client_of(server, GET[:-2] + more)) as client:
-                client.settimeout(0)
-                answer = b""
-                with suppress(ConnectionError):  # it is reset for what was not read
-                    answer = await asyncio.get_running_loop().sock_recv(client, 100)
-                assert answer.startswith(b"HTTP/1.1 431 ") or answer == b""
-            await answered(server.listen, CLIENTS_MAX)
+@pytest.mark.parametrize("more", [b"X: y\r\n", b"X"], ids=["many fields", "a long field"])
+async def test_a_request_over_its_bound_is_refused(more: bytes) -> None:
+    """However it has come to that, and said before its end has come."""
+    over = (GET[:-2] + more * REQUEST_MAX_BYTES)[: REQUEST_MAX_BYTES + len(b"\r\n\r\n")]
+    async with running() as server, asyncio.timeout(DEADLINE_S):
+        with closing(client_of(server, over)) as client:
+            client.settimeout(0)
+            answer = await asyncio.get_running_loop().sock_recv(client, 100)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+async def ask_without_end(client: socket.socket) -> None:
+    """Send field after field, until that is refused."""
+    client.settimeout(0)
+    while True:
+        await asyncio.get_running_loop().sock_sendall(client, GET[:-2])
+
+
+async def test_a_request_without_end_is_dropped_at_its_bound() -> None:
+    """The rest is not read: the client is told so with a reset, and its place is free again."""
+    async with running() as server, asyncio.timeout(DEADLINE_S):
+        with closing(client_of(server)) as client, pytest.raises(ConnectionError):
+            await ask_without_end(client)
+        await answered(server.listen, CLIENTS_MAX)
 
 
 async def drip(client: socket.socket) -> None:

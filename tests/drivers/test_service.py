@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -392,7 +391,6 @@ async def test_commands_run_a_real_haproxy(init_script: InitScript) -> None:
         timeout_s=PLENTY_S,
         alive=lambda: init_script.pid != 0,
     )
-    begun_s = time.monotonic()
     assert (await driver.start()).ok
     first = init_script.pid
     assert first
@@ -405,7 +403,6 @@ async def test_commands_run_a_real_haproxy(init_script: InitScript) -> None:
     assert init_script.pid not in {0, first, second}
     assert (await driver.stop()).ok
     assert init_script.pid == 0
-    assert time.monotonic() - begun_s < PLENTY_S
 
 
 # --- which manager ------------------------------------------------------------------------------

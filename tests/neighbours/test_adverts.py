@@ -16,6 +16,7 @@ import pytest
 from lans import Host, inside, mac, running_lan
 from nodes import needs_root
 from privileges import as_nobody
+from processes import descriptors
 from vrrpadverts import advert
 
 from sentinel.neighbours import filters
@@ -183,12 +184,21 @@ async def test_what_is_listened_for_can_change(lan: tuple[Host, ...], heard: Hea
     assert [said for _, said, _ in heard] == [other, OLD]
 
 
+def wakers() -> int:
+    """Return how many descriptors can wake the event loop (/proc/PID/fdinfo in proc(5))."""
+    infos = Path("/proc/self/fdinfo").iterdir()
+    return sum(info.read_text().count("tfd:") for info in infos if info.exists())
+
+
 async def test_an_interface_that_was_down_is_heard_again(
     lan: tuple[Host, ...], heard: Heard
 ) -> None:
     """And while it is down nothing wakes us."""
+    before = wakers()
     with listening(lan[0], heard) as ears:
+        assert wakers() == before + len(EVERYWHERE)
         lan[0].ip("link", "set", "eth0", "down")
+        await until(lambda: wakers() == before)  # a socket tells us once, and again whenever asked
         lan[0].ip("link", "set", "eth0", "up")
 
         def heard_again() -> bool:
@@ -259,11 +269,6 @@ def received(host: Host) -> int:
     """Return how many packets have come to *host*."""
     lines = host.node.run("cat", "/proc/net/dev").stdout.splitlines()
     return next(int(line.split()[2]) for line in lines if line.split()[0] == "eth0:")
-
-
-def descriptors() -> int:
-    """Return how many this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_nothing_is_left_open(lan: tuple[Host, ...], heard: Heard) -> None:

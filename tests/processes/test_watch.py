@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from haproxies import DEADLINE_S, wait_until
+from processes import descriptors
 
 from sentinel.processes.watch import Watch, adopt, living
 
@@ -35,11 +36,6 @@ def leave_zombie(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and wait for its end without reaping it."""
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-
-def descriptors() -> int:
-    """Count our own open descriptors."""
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  (a Path opens no fewer)
 
 
 async def test_states_are_seen(sleeper: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from haproxies import DEADLINE_S
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import descriptors
 
 from sentinel.vrrp import VrrpState
 from sentinel.vrrpstate.fifo import Fifo, Notice, parse
@@ -211,11 +212,6 @@ async def test_a_symlink_is_not_followed(ear: Ear, path: Path) -> None:
     path.symlink_to(f"{path}.other")
     ear.fifo.attend()
     assert ear.fifo.error == f"{path}: Too many levels of symbolic links"
-
-
-def descriptors() -> set[Path]:
-    """Return what this process has open."""
-    return set(Path("/proc/self/fd").iterdir())
 
 
 async def test_nothing_stays_open(path: Path) -> None:

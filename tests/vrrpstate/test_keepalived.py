@@ -18,6 +18,7 @@ from haproxies import wait_until
 from keepaliveds import PIDFILE, proc_of, running_keepalived, running_under_its_name
 from namespaces import apart, needs_root
 from privileges import NOBODY, folder_for_all
+from processes import descriptors
 
 from sentinel.processes import procfs
 from sentinel.vrrpstate.keepalived import (
@@ -265,10 +266,10 @@ async def test_nothing_stays_open(tmp_path: Path) -> None:
     """Neither of the living nor of the dead."""
     with family(tmp_path) as them:
         keepalived = Keepalived(lambda: them.parent.pid, lambda: None, str(them.pidfile))
-        before = set(Path("/proc/self/fd").iterdir())  # noqa: ASYNC240  (proc(5) does not hang)
+        before = descriptors()
         keepalived.look()
         os.kill(them.children[0], signal.SIGKILL)
         wait_until(lambda: len(keepalived.look().pids) == 2, "the death is seen")
         keepalived.close()
         keepalived.close()
-        assert set(Path("/proc/self/fd").iterdir()) == before  # noqa: ASYNC240  (as above)
+        assert descriptors() == before
