@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,6 +17,7 @@ _RECENT: Final = 100
 _EVENT: Final = 3  # TIME LEVEL NAME
 
 
+_VERDICT: Final = re.compile(r'from=(?:"[^"]*"|\S+) to=(?:"([^"]*)"|(\S+))')
 #: A line older than this was stamped before the machine's clock was set.
 _AGE_MAX_S: Final = 1.0
 
@@ -89,6 +91,12 @@ class Witness:
         since_s = time.monotonic() - CONTENT_S
         recent = [answer for answer in self.answers[-_RECENT:] if answer.at_s > since_s]
         return len(recent) >= _ENOUGH and all(answer.good for answer in recent)
+
+    def verdicts(self) -> dict[str, str]:
+        """Return what each node's sentinel last told keepalived, in its words."""
+        changes = (event for event in self.events if event.name == "verdict.changed")
+        found = ((event.node, _VERDICT.match(event.text)) for event in changes)
+        return {node: match[1] or match[2] for node, match in found if match is not None}
 
     def told(self, node: str, since_s: float = 0.0) -> Iterator[Event]:
         """Yield what was said on a node since then."""

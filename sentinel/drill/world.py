@@ -229,11 +229,15 @@ class World:
         await self.wait_until(lambda: self.seen.holders() == {node.name}, f"the VIP on {node.name}")
 
     def _is_placed(self) -> bool:
-        up = {event.node for event in self.seen.events if event.name == "phase.changed"}
-        return self.seen.holders() == {MASTER} and up == set(self.nodes)
+        return self.seen.holders() == {MASTER} and self._are_equal()
+
+    def _are_equal(self) -> bool:
+        """Tell whether both sentinels say that their node serves, and is worth the same."""
+        words = [self.seen.verdicts().get(node, "") for node in self.nodes]
+        return words[0].startswith("serving") and len(set(words)) == 1
 
     async def wait_steady(self) -> None:
-        """Wait until the master serves the VIP alone and both sentinels know their HAProxy.
+        """Wait until the master serves the VIP alone and has no reason to give it away.
 
         Where HAProxy answers for its servers (503 for a host that nobody asked for, or because no
         stub can be the server) that counts as an answer from then on.
@@ -265,8 +269,9 @@ class World:
         elif not self.seen.serving():
             kind = "HTTP over TLS" if target.tls else "HTTP"
             yield f"{target.place} on the master answers no {kind}"
-        up = {event.node for event in self.seen.events if event.name == "phase.changed"}
-        yield from (f"{node}'s sentinel has not begun" for node in self.nodes if node not in up)
+        if not self._are_equal():
+            verdicts = self.seen.verdicts()
+            yield from (f"{node}: {verdicts.get(node, 'not serving yet')}" for node in self.nodes)
         for node, words in self.seen.last_words.items():
             yield f"{node}'s sentinel: {words}"
 

@@ -52,3 +52,21 @@ def test_a_stamp_of_another_clock_is_not_believed(age: timedelta) -> None:
     now_s = time.monotonic()
     (holding,) = heard(f"2: eth0    inet {VIP}/32", age)
     assert holding.at_s >= now_s
+
+
+def test_the_last_verdict_counts() -> None:
+    """In its own words, of one or of several."""
+    witness = Witness(VIP)
+    lowered = '"serving, priority lowered by 50"'
+    for node, change in [
+        ("master", f"from=undecided to={lowered}"),
+        ("backup", f"from={lowered} to=serving"),
+        ("master", f"from=serving to={lowered}"),
+    ]:
+        line = f'2026-01-02T03:04:05Z info verdict.changed {change} reason="to=yielding"'
+        witness.hear_sentinel(node, line)
+    witness.hear_sentinel("backup", "2026-01-02T03:04:05Z info vip.left to=yielding")
+    assert witness.verdicts() == {
+        "master": "serving, priority lowered by 50",
+        "backup": "serving",
+    }
