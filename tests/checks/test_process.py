@@ -530,19 +530,18 @@ MASTER = """
 import os, signal, socket, sys
 
 def work():
+    orders = {signal.SIGUSR1, signal.SIGUSR2}
+    signal.pthread_sigmask(signal.SIG_BLOCK, orders)
+    os.write(1, b"%d\\n" % os.getpid())
     held = []
-    def listen(*_):
-        held.append(socket.create_server(("127.0.0.1", 0)))
-        os.write(1, b"listens\\n")
-    def retire(*_):
+    while True:
+        if signal.sigwait(orders) == signal.SIGUSR2:
+            held.append(socket.create_server(("127.0.0.1", 0)))
+            os.write(1, b"listens\\n")
+            continue
         while held:
             held.pop().close()
         os.write(1, b"retired\\n")
-    signal.signal(signal.SIGUSR2, listen)
-    signal.signal(signal.SIGUSR1, retire)
-    os.write(1, b"%d\\n" % os.getpid())
-    while True:
-        signal.pause()
 
 while command := sys.stdin.buffer.raw.read(1):
     if command == b"f" and os.fork() == 0:
