@@ -80,7 +80,7 @@ def step(
     if _held(after) - _held(before):
         actions = (*actions, Recheck(checks=of_scope(policy, Scope.VRRP)))
     after, told = tell(policy, after, now_s)
-    return after, (*reports, *actions, *told)
+    return replace(after, stepped_s=now_s), (*reports, *actions, *told)
 
 
 def _awake(state: State, now_s: float) -> State:
@@ -88,7 +88,7 @@ def _awake(state: State, now_s: float) -> State:
 
     A worker found stuck before has to be found so twice again, and a start has its time left.
     """
-    gap_s, state = now_s - state.stepped_s, replace(state, stepped_s=now_s)
+    gap_s = now_s - state.stepped_s
     if gap_s < ABSENT_S or state.phase is Phase.HUNG:
         return state
     verify_by_s = None if state.verify_by_s is None else state.verify_by_s + gap_s

@@ -68,6 +68,8 @@ def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
 def tell(policy: Policy, state: State, now_s: float) -> Turn:
     """Know what keepalived is told from now on, and report it when it is something else."""
     before, after = state.standing, standing(policy, state, now_s)
+    if after == before:  # as nearly always: a new State costs more than the question
+        return state, ()
     was, now = (known.words if known else "undecided" for known in (before, after))
     state = replace(state, standing=after)
     if was == now:
