@@ -14,8 +14,9 @@ import re
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import psutil
 
 from sentinel.config import Pace
 from sentinel.model import Code, Listener, ListenersView, Observation, Proc, Scope, Verdict
@@ -170,8 +171,7 @@ class ListenersCheck:
         """Yield all pids: old workers, other HAProxys, the rest of the machine."""
         yield from (proc.pid for proc in instance.old)
         others = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            pid = int(folder.name)
+        for pid in psutil.pids():
             stat = procfs.read_stat(pid)
             if stat is not None and stat.name in self._identity.names:
                 yield pid

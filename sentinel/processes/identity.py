@@ -45,9 +45,8 @@ class Identity:
         """Tell whether this is a living process of the program, whatever its configuration."""
         if not stat.alive or stat.name not in self.names:
             return False
-        program = procfs.link(stat.proc.pid, "exe")
-        # " (deleted)" follows once a package upgrade has replaced the file under a running HAProxy
-        return program is None or Path(program.removesuffix(" (deleted)")).name in self._programs
+        program = procfs.program(stat.proc.pid)
+        return program is None or Path(program).name in self._programs
 
     def is_ours(self, stat: Stat) -> bool:
         """Tell whether this is a living process of our HAProxy, on this machine.

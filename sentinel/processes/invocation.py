@@ -164,11 +164,11 @@ def _executable(pid: int, name: str, settings: Haproxy, *, is_us: bool) -> str:
     """Return the program that the next start would run, also after a package upgrade.
 
     The *name* that a process gives itself is believed only where it is the configured one, which
-    may be a wrapper or a link. The link to a replaced program reads ``PATH (deleted)``.
+    may be a wrapper or a link.
     """
     if name == settings.executable and os.access(name, os.X_OK):
         return name
-    program = (procfs.link(pid, "exe") or "").removesuffix(" (deleted)")
+    program = procfs.program(pid) or ""
     safe = _is_file_of_ours if is_us else trust.leads_to_ours_alone
     usable = _is_named(program, settings) and safe(program) and os.access(program, os.X_OK)
     return program if usable else settings.executable

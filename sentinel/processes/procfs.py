@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 from sentinel.model import Proc
 from sentinel.processes import sockdiag
 from sentinel.processes.sockdiag import ListeningSocket
@@ -89,7 +91,7 @@ def uids(pid: int) -> frozenset[int]:
 
 def children(pid: int) -> tuple[int, ...]:
     """Return the children of *pid*, oldest first, by reading every process: some milliseconds."""
-    stats = (read_stat(int(folder.name)) for folder in Path("/proc").glob("[0-9]*"))
+    stats = map(read_stat, psutil.pids())
     found = [stat.proc for stat in stats if stat is not None and stat.parent == pid]
     return tuple(proc.pid for proc in sorted(found, key=lambda proc: proc.start_ticks))
 
@@ -100,6 +102,21 @@ def link(pid: int, name: str) -> str | None:
         return os.readlink(f"/proc/{pid}/{name}")  # noqa: PTH115  (no path of ours: "net:[4026]")
     except (*GONE, PermissionError):
         return None
+
+
+def program(pid: int) -> str | None:
+    """Return the file that *pid* executes; None when unknown: it takes ptrace rights to read.
+
+    It is empty for what executes none: a zombie, one of the kernel's own, what is gone. To the name
+    of a file that has been replaced since, by an upgrade as a rule, the kernel adds " (deleted)".
+    """
+    try:
+        path = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115  (of every process, in a search)
+    except GONE:
+        return ""
+    except PermissionError:
+        return None
+    return path.removesuffix(" (deleted)")
 
 
 def socket_inodes(pid: int, fds_max: int = sys.maxsize) -> Iterator[int]:

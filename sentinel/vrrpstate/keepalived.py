@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 from sentinel.processes import procfs, trust
 from sentinel.processes.identity import read_pidfile, started_before
 from sentinel.processes.watch import adopt, living
@@ -142,8 +144,7 @@ class Keepalived:
             return None
         self._searched_s = now_s
         followed = {watch.proc.pid for watch in self._children}
-        pids = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
-        likely = (pid for pid in pids if pid not in followed and runs_keepalived(pid))
+        likely = (pid for pid in psutil.pids() if pid not in followed and runs_keepalived(pid))
         stats = map(procfs.read_stat, likely)
         ours = [stat.proc for stat in stats if stat is not None and is_ours(stat)]
         oldest = min(ours, key=lambda proc: (proc.start_ticks, proc.pid), default=None)
@@ -191,11 +192,10 @@ def is_keepalived(stat: Stat) -> bool:
 
 def runs_keepalived(pid: int) -> bool:
     """Tell whether *pid* executes keepalived; without the right to see, by what it was called."""
-    program = procfs.link(pid, "exe")
+    program = procfs.program(pid)
     if program is None:
         program = next(iter(procfs.argv(pid)), "")
-    # " (deleted)" follows once a package upgrade has replaced the file of a running one
-    return Path(program.removesuffix(" (deleted)")).name == PROGRAM
+    return program.rpartition("/")[2] == PROGRAM
 
 
 def is_ours(stat: Stat) -> bool:

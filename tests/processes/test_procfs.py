@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -130,19 +131,31 @@ def test_what_is_gone_says_nothing() -> None:
         zombie = procfs.read_stat(process.pid)
         assert zombie is not None
         assert (zombie.state, zombie.alive) == ("Z", False)
-        assert everything(process.pid) == ((), None, (), ())
+        assert everything(process.pid) == ((), "", None, (), ())
     assert procfs.read_stat(process.pid) is None
-    assert everything(process.pid) == ((), None, (), ())
+    assert everything(process.pid) == ((), "", None, (), ())
 
 
 def everything(pid: int) -> tuple[object, ...]:
     """Ask every reader about one process."""
     return (
         procfs.argv(pid),
-        procfs.link(pid, "exe"),
+        procfs.program(pid),
+        procfs.link(pid, "cwd"),
         tuple(procfs.socket_inodes(pid)),
         procfs.listening_sockets(pid),
     )
+
+
+def test_a_replaced_program_keeps_its_name(tmp_path: Path) -> None:
+    """The kernel marks the link of what an upgrade has taken away."""
+    copy = tmp_path / "sleep"
+    shutil.copy("/bin/sleep", copy)
+    with subprocess.Popen([copy, "60"]) as process:
+        copy.unlink()
+        assert os.readlink(f"/proc/{process.pid}/exe").endswith(" (deleted)")  # noqa: PTH115
+        assert procfs.program(process.pid) == str(copy)
+        process.kill()
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="giving up rights needs root")
@@ -151,7 +164,8 @@ def test_what_may_not_be_read_is_not_gone() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         wait_until(lambda: procfs.argv(process.pid), "it has its arguments")
         with as_nobody():
-            assert procfs.link(process.pid, "exe") is None
+            assert procfs.program(process.pid) is None
+            assert procfs.link(process.pid, "cwd") is None
             assert procfs.argv(process.pid) == ("sleep", "60")
             with pytest.raises(PermissionError):
                 tuple(procfs.socket_inodes(process.pid))
