@@ -130,6 +130,7 @@ def _count(state: State, known: CheckPolicy, event: Observed, now_s: float) -> A
         spoke_s=event.begun_s if spoke(seen) else before.spoke_s,
         silences=silences,
         silent_since_s=silent_since_s,
+        expiring=before.expiring,
     )
     reports = () if told else (_change(seen, up=health.up),)
     check, more = _unknown(before, check, now_s)
@@ -220,7 +221,7 @@ def _certificate(before: CheckState, check: CheckState) -> tuple[CheckState, tup
     """Report once that a certificate ends soon; a probe that saw none changes nothing."""
     view = check.last.view
     if not isinstance(view, ProbeView) or view.certificate_left_s is None:
-        return replace(check, expiring=before.expiring), ()
+        return check, ()
     check = replace(check, expiring=view.expiring)
     if before.expiring or not view.expiring:
         return check, ()

@@ -81,8 +81,9 @@ def _up(policy: Policy, state: State, now_s: float) -> Turn:
 
 def _start_keepalived(policy: Policy, state: State, now_s: float) -> Turn:
     """Start the keepalived that sentinel has stopped, if it would not be told to yield."""
-    kept = intent.paused(state) or standing.failing(policy, state, now_s)
-    if not state.memory.keepalived_stopped or kept:
+    if not state.memory.keepalived_stopped or intent.paused(state):
+        return state, ()
+    if standing.failing(policy, state, now_s):
         return state, ()
     return keepalived.act(state, StartKeepalived(reason="HAProxy is healthy again"), now_s)
 

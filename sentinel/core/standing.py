@@ -214,7 +214,7 @@ def failing(policy: Policy, state: State, now_s: float) -> str:
 def _faults(policy: Policy, state: State, now_s: float) -> Iterator[tuple[str, bool]]:
     """Yield each fault, and whether the peer may share it."""
     for name, check in state.checks.items():
-        if _is_down(policy, state, name, now_s):
+        if not check.health.up and not _excused(policy, state, name, now_s):
             words = f"{name} is DOWN: {check.last.code} {check.last.detail}".rstrip()
             yield words, _may_be_shared(policy, state, name)
     waiting = evidence.waiting_for(policy, state) if state.unproven else ()
@@ -224,18 +224,18 @@ def _faults(policy: Policy, state: State, now_s: float) -> Iterator[tuple[str, b
         yield f"{', '.join(missing)} has not answered since the start", shared
 
 
-def _is_down(policy: Policy, state: State, name: str, now_s: float) -> bool:
-    """Tell whether a check that yields is DOWN, and not excused.
+def _excused(policy: Policy, state: State, name: str, now_s: float) -> bool:
+    """Tell whether a check that is DOWN is no fault: it does not yield, or says nothing now.
 
     A full HAProxy lets requests wait. One that waits for a server is excused where sentinel chose
     the path of the probe.
     """
-    known, check = policy.checks.get(name), state.checks[name]
-    if known is None or not known.yields or check.health.up:
-        return False
-    full = check.failed_code in SILENT and evidence.saturated(state, now_s)
-    excused = full or (known.discovered and _waits_for_server(policy, state, name))
-    return evidence.counts(policy, state, name) and not excused
+    known = policy.checks.get(name)
+    if known is None or not known.yields or not evidence.counts(policy, state, name):
+        return True
+    if state.checks[name].failed_code in SILENT and evidence.saturated(state, now_s):
+        return True
+    return known.discovered and _waits_for_server(policy, state, name)
 
 
 def _may_be_shared(policy: Policy, state: State, name: str) -> bool:
