@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import psutil
-
 from sentinel.config import Pace
 from sentinel.model import Code, Listener, ListenersView, Observation, Proc, Scope, Verdict
 from sentinel.processes import procfs
@@ -171,7 +169,7 @@ class ListenersCheck:
         """Yield all pids: old workers, other HAProxys, the rest of the machine."""
         yield from (proc.pid for proc in instance.old)
         others = []
-        for pid in psutil.pids():
+        for pid in procfs.pids():
             stat = procfs.read_stat(pid)
             if stat is not None and stat.name in self._identity.names:
                 yield pid

@@ -16,8 +16,6 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-import psutil
-
 from sentinel.model import Code, Instance, Observation, ProcessView, Scope, Verdict
 from sentinel.processes import procfs, trust
 from sentinel.processes.identity import Identity, read_pidfile
@@ -25,7 +23,7 @@ from sentinel.processes.watch import adopt, living
 from sentinel.processes.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from sentinel.config import Haproxy, Pace
     from sentinel.model import Proc
@@ -238,7 +236,7 @@ class ProcessCheck:
         if now_s - self._searched_s < SEARCH_S:
             return None
         self._searched_s = now_s
-        stats = (procfs.read_stat(pid) for pid in _pids_named(self._identity.names))
+        stats = (procfs.read_stat(pid) for pid in procfs.pids_named(self._identity.names))
         ours = {stat.proc.pid: stat for stat in stats if stat and self._identity.is_ours(stat)}
         parents = {stat.parent for stat in ours.values()}
         mains = [stat for stat in ours.values() if stat.parent not in ours]
@@ -293,9 +291,3 @@ def _change_mark(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _pids_named(names: frozenset[str]) -> Iterator[int]:
-    for process in psutil.process_iter(["name"]):
-        if (process.info["name"] or "")[: procfs.NAME_CHARS_MAX] in names:
-            yield process.pid

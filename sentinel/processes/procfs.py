@@ -34,6 +34,18 @@ _LISTEN: Final = b"0A"  # TCP_LISTEN, include/net/tcp_states.h
 _ACCEPTS: Final = 0x10000  # __SO_ACCEPTCON, include/linux/net.h
 
 
+def pids() -> list[int]:
+    """Return the pids of all processes, ascending."""
+    return psutil.pids()
+
+
+def pids_named(names: frozenset[str]) -> Iterator[int]:
+    """Yield the pids of the processes of these names, of NAME_CHARS_MAX characters at the most."""
+    for process in psutil.process_iter(["name"]):
+        if (process.info["name"] or "")[:NAME_CHARS_MAX] in names:
+            yield process.pid
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat:
     """/proc/PID/stat, as far as it is of use; *state* is R, S, D, T, t, Z or X."""
@@ -91,7 +103,7 @@ def uids(pid: int) -> frozenset[int]:
 
 def children(pid: int) -> tuple[int, ...]:
     """Return the children of *pid*, oldest first, by reading every process: some milliseconds."""
-    stats = map(read_stat, psutil.pids())
+    stats = map(read_stat, pids())
     found = [stat.proc for stat in stats if stat is not None and stat.parent == pid]
     return tuple(proc.pid for proc in sorted(found, key=lambda proc: proc.start_ticks))
 

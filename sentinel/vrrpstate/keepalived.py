@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import psutil
-
 from sentinel.processes import procfs, trust
 from sentinel.processes.identity import read_pidfile, started_before
 from sentinel.processes.watch import adopt, living
@@ -144,7 +142,7 @@ class Keepalived:
             return None
         self._searched_s = now_s
         followed = {watch.proc.pid for watch in self._children}
-        likely = (pid for pid in psutil.pids() if pid not in followed and runs_keepalived(pid))
+        likely = (pid for pid in procfs.pids() if pid not in followed and runs_keepalived(pid))
         stats = map(procfs.read_stat, likely)
         ours = [stat.proc for stat in stats if stat is not None and is_ours(stat)]
         oldest = min(ours, key=lambda proc: (proc.start_ticks, proc.pid), default=None)
