@@ -7,8 +7,10 @@ there and may not be read: that is never the same as gone. Nothing here keeps st
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,11 @@ NAME_CHARS_MAX: Final = 15  # TASK_COMM_LEN without its NUL
 
 _LISTEN: Final = b"0A"  # TCP_LISTEN, include/net/tcp_states.h
 _ACCEPTS: Final = 0x10000  # __SO_ACCEPTCON, include/linux/net.h
+#: unix_seq_show in the kernel's net/unix/af_unix.c
+_UNIX_ROW: Final = re.compile(
+    rb"[0-9a-f]{8,16}: [0-9A-F]{8} [0-9A-F]{8} (?P<flags>[0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2}"
+    rb" +(?P<inode>[0-9]{1,20})(?: (?P<name>[^\n]+))?\n"
+)
 
 
 def pids() -> list[int]:
@@ -148,10 +155,14 @@ def listening_sockets(pid: int) -> tuple[ListeningSocket, ...]:
     """Return what listens in the network namespace of *pid*: TCP, TCP over IPv6, Unix sockets."""
     namespace = link(pid, "ns/net")
     here = namespace is not None and namespace == link(os.getpid(), "ns/net")
-    tcp = sockdiag.listening() if here else None
+    tcp = sockdiag.listening_tcp() if here else None
     if tcp is None:
         tcp = tuple(row for name in ("tcp", "tcp6") for row in parse_tcp(_rows(pid, name)))
-    return (*tcp, *parse_unix(_rows(pid, "unix")))
+    unix = sockdiag.listening_unix() if here else None
+    if unix is None:
+        known = {row.inode for row in tcp}
+        unix = tuple(row for row in parse_unix(_rows(pid, "unix")) if row.inode not in known)
+    return (*tcp, *unix)
 
 
 def parse_tcp(rows: Iterator[bytes]) -> Iterator[ListeningSocket]:
@@ -174,11 +185,17 @@ def parse_tcp(rows: Iterator[bytes]) -> Iterator[ListeningSocket]:
 
 
 def parse_unix(rows: Iterator[bytes]) -> Iterator[ListeningSocket]:
-    """Read rows of /proc/net/unix: those that accept connections and have a name."""
-    for row in rows:
-        fields = row.rstrip(b"\n").split(maxsplit=7)
-        if len(fields) == 8 and int(fields[3], 16) & _ACCEPTS:  # noqa: PLR2004  (proc_pid_net(5))
-            yield ListeningSocket(address=os.fsdecode(fields[7]), port=0, inode=int(fields[6]))
+    """Read rows of /proc/net/unix: those that accept connections and have a name.
+
+    A name may hold a newline, and so a row of its owner's own making, which cannot be told from the
+    kernel's. What is no row is passed over; and where two rows claim the same socket, so are both.
+    """
+    whole = [row for row in map(_UNIX_ROW.fullmatch, rows) if row]
+    claims = Counter(int(row["inode"]) for row in whole)
+    for row in whole:
+        inode = int(row["inode"])
+        if row["name"] and int(row["flags"], 16) & _ACCEPTS and claims[inode] == 1:
+            yield ListeningSocket(address=os.fsdecode(row["name"]), port=0, inode=inode)
 
 
 def _rows(pid: int, name: str) -> Iterator[bytes]:

@@ -79,6 +79,27 @@ def test_listening_unix_sockets_have_a_name() -> None:
     )
 
 
+def test_what_is_no_row_is_passed_over() -> None:
+    """A socket's name may hold a newline, and after it whatever its owner likes."""
+    made_up = (
+        b"a b c no-hex e f g h\n",
+        b"\n",
+        b"00000000ef025f6b: 00000002 00000000 00010000 0001 01 x /run/made.up\n",
+        b"00000000ef025f6b: 00000002 00000000 00010000 0001 01 99844 /run/made.up",
+        b"0: 00000002 00000000 00010000 0001 01 " + b"9" * 90 + b" /run/made.up\n",
+    )
+    rows = [*made_up, *UNIX.splitlines(keepends=True), *made_up]
+    assert [row.inode for row in procfs.parse_unix(iter(rows))] == [99840, 99842]
+
+
+def test_a_socket_that_two_rows_claim_is_nobodys() -> None:
+    """One of them is made up, and gives it another name; nothing tells which."""
+    forged = b"00000000ef025f6b: 00000002 00000000 00010000 0001 01 99840 /run/made.up\n"
+    of_connected = b"00000000ef025f6b: 00000002 00000000 00010000 0001 01 99841 /run/made.up\n"
+    rows = [forged, *UNIX.splitlines(keepends=True), of_connected]
+    assert [row.inode for row in procfs.parse_unix(iter(rows))] == [99842]
+
+
 def test_the_kernel_lists_what_we_listen_on(tmp_path: Path) -> None:
     """Real sockets of every family are found, with the inodes that our descriptors show."""
     with (

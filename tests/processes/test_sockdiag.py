@@ -9,11 +9,15 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 import pytest
 from privileges import IS_ROOT
 
 from sentinel.processes import procfs, sockdiag
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def of_proc(name: str) -> set[sockdiag.ListeningSocket]:
@@ -36,7 +40,7 @@ def test_both_sources_agree() -> None:
             if number < 4:
                 address = server.getsockname()[:2]
                 stack.enter_context(closing(socket.create_connection(address)))
-        found = sockdiag.listening()
+        found = sockdiag.listening_tcp()
         assert found is not None
         ours = {row for row in found if row.inode in inodes}
         assert ours == {row for row in of_proc("tcp") | of_proc("tcp6") if row.inode in inodes}
@@ -50,11 +54,44 @@ def test_connections_are_not_listed() -> None:
         closing(socket.create_server(("127.0.0.1", 0))) as server,
         closing(socket.create_connection(server.getsockname())) as client,
     ):
-        found = sockdiag.listening()
+        found = sockdiag.listening_tcp()
         assert found is not None
         inodes = {row.inode for row in found}
         assert os.fstat(server.fileno()).st_ino in inodes
         assert os.fstat(client.fileno()).st_ino not in inodes
+
+
+def test_unix_sockets_have_the_names_that_proc_gives_them(tmp_path: Path) -> None:
+    """Paths and abstract ones, as they are spelled there, and none that does not listen."""
+    with ExitStack() as stack:
+        inodes = set()
+        for name in (f"{tmp_path}/a b", f"\0{tmp_path}\0end"):
+            server = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
+            server.bind(name)
+            server.listen()
+            inodes.add(os.fstat(server.fileno()).st_ino)
+        connected = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
+        connected.bind(f"{tmp_path}/client")
+        connected.connect(f"{tmp_path}/a b")
+        with open("/proc/self/net/unix", "rb") as table:  # noqa: PTH123  (bytes by the row)
+            proc = set(procfs.parse_unix(table))
+        found = sockdiag.listening_unix()
+        assert found is not None
+        ours = {row for row in found if str(tmp_path) in row.address}
+        assert ours == {row for row in proc if str(tmp_path) in row.address}
+        assert {row.inode for row in ours} == inodes
+
+
+def test_nobody_writes_rows_of_his_own(tmp_path: Path) -> None:
+    """A name with newlines is one name, whatever stands in it."""
+    name = f"\0{tmp_path.name}\na b c no-hex e f g h\n"
+    with closing(socket.socket(socket.AF_UNIX)) as server:
+        server.bind(name)
+        server.listen()
+        inode = os.fstat(server.fileno()).st_ino
+        rows = procfs.listening_sockets(os.getpid())
+        (ours,) = (row for row in rows if row.inode == inode)
+        assert ours.address == name.replace("\0", "@")
 
 
 def test_a_kernel_that_cannot_be_asked_leaves_it_to_proc() -> None:
@@ -62,7 +99,8 @@ def test_a_kernel_that_cannot_be_asked_leaves_it_to_proc() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
-        assert sockdiag.listening() is None
+        assert sockdiag.listening_tcp() is None
+        assert sockdiag.listening_unix() is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
