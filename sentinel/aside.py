@@ -8,6 +8,7 @@ thread, and the threads are daemons: sentinel's end does not wait for them, as f
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Aside:
         """Return what *function* returns, or raise what it raises.
 
         Raises TimeoutError, in words, when it has not come back within *timeout_s*, and at once
-        while an earlier one has not.
+        while an earlier one has not; OSError when no thread can be had.
         """
         if self._begun is not None and not self._begun.done():
             raise TimeoutError(f"{self._what} hangs")
@@ -39,9 +40,9 @@ class Aside:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.wrap_future(begun)
         except TimeoutError as error:
-            if begun.done():
-                raise  # its own
-            raise TimeoutError(f"{self._what} hangs") from error
+            if not begun.done():
+                raise TimeoutError(f"{self._what} hangs") from error
+        return begun.result()  # in time: it was this process that was held up; or its own error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +58,16 @@ class Asides:
 
 
 def begin(function: Callable[[], Done], what: str) -> Future[Done]:
-    """Do *function* in a thread of its own, named *what*; return what will come of it."""
+    """Do *function* in a thread of its own, named *what*; return what will come of it.
+
+    Raises OSError when no thread can be had (TasksMax= in systemd.resource-control(5), pids.max).
+    """
     begun: Future[Done] = Future()
     begun.set_running_or_notify_cancel()  # nobody can take it back any more
-    Thread(target=_work, args=(function, begun), name=what, daemon=True).start()
+    try:
+        Thread(target=_work, args=(function, begun), name=what, daemon=True).start()
+    except RuntimeError as error:  # which is all that it says of pthread_create's EAGAIN
+        raise OSError(errno.EAGAIN, f"no thread for {what}") from error
     return begun
 
 

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from hanging import hanging
 from haproxies import DEADLINE_S
+from namespaces import needs_root
 
 from sentinel.aside import Aside
 
@@ -51,6 +53,69 @@ async def test_what_hangs_is_not_waited_for(tmp_path: Path) -> None:
                 await aside.run(pytest.fail, DEADLINE_S)
         assert len(threads("reading it once")) == 1
     assert await aside.run(lambda: 1, DEADLINE_S) == 1
+
+
+async def test_what_came_back_in_time_counts(tmp_path: Path) -> None:
+    """Though this process was held up, and so the deadline is noticed before the answer."""
+    aside, over = Aside("reading it"), threading.Event()
+
+    def read() -> str:
+        over.wait()
+        return (tmp_path / "it").read_text()
+
+    for result in (FileNotFoundError, "read"):
+        over.clear()
+        waiting = asyncio.ensure_future(aside.run(read, 0.05))
+        await asyncio.sleep(0)
+        time.sleep(0.06)  # noqa: ASYNC251  (the loop stands still until the deadline has passed)
+        over.set()
+        for thread in threads("reading it"):
+            thread.join()
+        (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert ended == result or type(ended) is result
+        (tmp_path / "it").write_text("read")
+
+
+#: Run where no thread may be begun: by an ordinary user who has as many processes as he may.
+THREADLESS = """
+import asyncio, errno, os, resource, sys
+from sentinel.aside import Aside
+from sentinel.exchange.lookup import look_up
+from sentinel.neighbours.adverts import Adverts
+from sentinel.neighbours.probe import probe_all
+from sentinel.vrrp import Vip
+
+async def refused(doing):
+    try:
+        await doing
+    except OSError as error:
+        return error.errno == errno.EAGAIN and error.strerror.startswith("no thread for")
+
+async def main():
+    adverts = Adverts(print)
+    assert adverts.follow({("lo", 4): frozenset({51})}) == ""
+    os.setgid(54321)
+    os.setuid(54321)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    vip = Vip(address="127.0.0.2", prefix=32, interface="lo")
+    aside = Aside("reading it")
+    assert await refused(aside.run(print, 1)), "the first time"
+    assert await refused(aside.run(print, 1)), "as if nothing had been"
+    assert await refused(look_up("a name", print))
+    [answer] = (await probe_all((vip,), aside)).values()
+    assert isinstance(answer, OSError), answer
+    adverts.close()
+
+asyncio.run(main())
+"""
+
+
+@needs_root
+def test_where_no_thread_can_be_had_the_world_is_to_blame() -> None:
+    """The service may begin no more (TasksMax=): an OSError as any other, and no bug."""
+    argv = [sys.executable, "-W", "error", "-c", THREADLESS]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 async def test_one_that_hangs_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from sentinel.aside import begin
 from sentinel.neighbours import filters, packets
 from sentinel.neighbours.packets import Advert
 from sentinel.neighbours.wire import ETH_P_IP, ETH_P_IPV6, open_on, own_macs
@@ -96,7 +97,10 @@ class _Ear:
         self._pause()
         if self._rest is not None:
             self._rest.cancel()
-        self._loop.run_in_executor(None, self._sock.close)
+        try:
+            begin(self._sock.close, "closing what adverts were heard on")
+        except OSError:  # then it takes the milliseconds here
+            self._sock.close()
 
     def _read(self) -> None:
         try:

@@ -63,7 +63,7 @@ async def probe_all(
     asked = tuple(vips)[:VIPS_MAX]
     try:
         return await aside.run(partial(_ask, asked, timeout_s), timeout_s + KERNEL_S)
-    except TimeoutError as error:
+    except OSError as error:
         return dict.fromkeys(asked, error)
 
 
