@@ -11,6 +11,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from sentinel.aside import begin
@@ -19,18 +20,35 @@ Found = TypeVar("Found")
 
 #: More than anybody has names configured.
 LOOKUPS_MAX: Final = 32
-_under_way: Final[dict[Hashable, Future[Any]]] = {}
+#: Beside each what wakes those who wait: of a Future alone who gives up would leave his trace.
+_under_way: Final[dict[Hashable, tuple[Future[Any], asyncio.Event]]] = {}
 
 
 async def look_up(what: Hashable, function: Callable[[], Found]) -> Found:
     """Return what *function* returns, which looks for *what*, or raise what it raises.
 
-    Raises OSError while LOOKUPS_MAX others have not come back.
+    Raises OSError while LOOKUPS_MAX others have not come back, and when no thread can be had.
     """
-    lookup: Future[Found] | None = _under_way.get(what)
-    if lookup is None:
+    known = _under_way.get(what)
+    if known is None:
         if len(_under_way) >= LOOKUPS_MAX:
             raise OSError(errno.EAGAIN, f"{LOOKUPS_MAX} other lookups hang")
-        lookup = _under_way[what] = begin(function, f"looking up {what}")
-        lookup.add_done_callback(lambda _: _under_way.pop(what))
-    return await asyncio.wrap_future(lookup)
+        known = _begin(what, function)
+    lookup, ended = known
+    await ended.wait()
+    found: Found = lookup.result()
+    return found
+
+
+def _begin(what: Hashable, function: Callable[[], object]) -> tuple[Future[Any], asyncio.Event]:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    lookup = begin(function, f"looking up {what}")
+    known = _under_way[what] = lookup, ended
+
+    def end(_: object) -> None:
+        del _under_way[what]
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            loop.call_soon_threadsafe(ended.set)
+
+    lookup.add_done_callback(end)
+    return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -57,6 +58,25 @@ async def test_who_wants_the_same_waits_for_the_same() -> None:
         assert looking_up() == 1
     async with asyncio.timeout(DEADLINE_S):
         assert (await first, await second) == (True, True)
+
+
+async def test_who_gives_up_leaves_nothing() -> None:
+    """A lookup may hang for days, and is wanted every second."""
+    with hanging(1) as (first,):
+        await asyncio.sleep(0)
+        before = futures()
+        for _ in range(50):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await look_up(0, pytest.fail)
+        assert futures() < before + 10
+    assert await first
+
+
+def futures() -> int:
+    """Return how many futures there are."""
+    gc.collect()
+    return sum(isinstance(found, asyncio.Future) for found in gc.get_objects())
 
 
 async def test_one_that_hangs_holds_up_nobody_else() -> None:
