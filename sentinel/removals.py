@@ -8,6 +8,7 @@ such a one, the same that it adds its VIPs by, and so is known by it.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -109,6 +110,6 @@ def _name(port: int) -> str:
     if port >= _PID_MAX:
         return "a process that cannot be told from its socket"
     try:
-        return Path(f"/proc/{port}/comm").read_text().strip()
+        return os.fsdecode(Path(f"/proc/{port}/comm").read_bytes().strip())
     except OSError:
         return f"process {port}, which has ended"

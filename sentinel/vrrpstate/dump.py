@@ -94,8 +94,8 @@ class Dumps:
         collect = partial(_collect, parent, self._number)
         try:
             return await self._collecting.run(collect, ANSWER_S * 2)
-        except TimeoutError as error:
-            return Dump(levels=None, detail=str(error))
+        except OSError as error:
+            return Dump(levels=None, detail=error.strerror or str(error))
 
 
 async def _signal_number(parent: Proc) -> int:
@@ -141,8 +141,8 @@ def waits_for(pid: int, number: int) -> bool:
     keepalived blocks its signals and reads them from a descriptor (signalfd(2)), from a few
     milliseconds after its start on.
     """
-    status = Path(f"/proc/{pid}/status").read_text()
-    masks = (line.split()[1] for line in status.splitlines() if line.startswith(("SigB", "SigC")))
+    status = Path(f"/proc/{pid}/status").read_bytes()  # a name in it may be no text
+    masks = (line.split()[1] for line in status.splitlines() if line.startswith((b"SigB", b"SigC")))
     return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
