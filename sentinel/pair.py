@@ -53,7 +53,7 @@ class Pair:
         self._view = view
         self._wake = wake
         self._aside = aside
-        self._hangs = ""
+        self._unread = ""
         self._conf: keepalivedcfg.KeepalivedConf | None = None  # before it is known
         self._marks: dict[str, int] = {}  # of the files, as they were read
         self._addresses = Addresses(
@@ -99,7 +99,7 @@ class Pair:
     @property
     def error(self) -> str:
         """Why keepalived.conf cannot be read, or the peer cannot ask this node; else empty."""
-        return self._hangs or (self._server.error if self._server else "")
+        return self._unread or (self._server.error if self._server else "")
 
     async def refresh(self) -> bool:
         """Read keepalived.conf again if one of its files has changed; tell whether that says more.
@@ -112,10 +112,10 @@ class Pair:
         read = partial(_read, settings.file, settings.config_id, self._marks)
         try:
             found = await self._aside.run(read, READ_TIMEOUT_S)
-        except TimeoutError as error:
-            self._hangs = str(error)
+        except OSError as error:
+            self._unread = str(error) if error.errno is None else f"{settings.file}: {error}"
             return False
-        self._hangs = ""
+        self._unread = ""
         before = self._conf
         self._conf, self._marks = found or (before or keepalivedcfg.KeepalivedConf(), self._marks)
         if self._conf == before:

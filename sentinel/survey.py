@@ -8,10 +8,10 @@ and so does what is known of them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from sentinel import haproxycfg
 from sentinel.aside import Aside
@@ -20,6 +20,9 @@ from sentinel.core import State
 from sentinel.model import ListenersView
 from sentinel.processes import procfs
 from sentinel.processes.invocation import Invocation
+
+#: What carries a probe out.
+Made = TypeVar("Made")
 
 #: A disk that needs longer hangs: what it says then is not waited for.
 READ_TIMEOUT_S: Final = 3.0
@@ -36,7 +39,7 @@ class _Grounds:
     inherited: Mapping[int, tuple[str, int]]
 
 
-class Survey:
+class Survey(Generic[Made]):
     """Finds the probes to make."""
 
     def __init__(
@@ -45,13 +48,16 @@ class Survey:
         invocation: Callable[[], Awaitable[Invocation]],
         local: Callable[[], Awaitable[frozenset[str] | None]],
         aside: Aside,
+        make: Callable[[Probe], Made],
     ) -> None:
         """Survey what *invocation* runs, among the addresses *local*; it is read *aside*.
 
-        *invocation* may raise TimeoutError, in words.
+        *invocation* may raise OSError; *make* ValueError, for a probe that cannot be carried out.
         """
+        self._make = make
+        self._made: dict[Probe, Made] = {}
         self._notes: tuple[str, ...] = ()
-        self._hangs = ""
+        self._hindrance: str | None = None
         self._config = config
         self._invocation = invocation
         self._local = local
@@ -65,16 +71,19 @@ class Survey:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is not probed, and why."""
-        return (*((self._hangs,) if self._hangs else ()), *self._notes)
+        return (*(() if self._hindrance is None else (self._hindrance,)), *self._notes)
 
     def stats_socket(self) -> str:
         """Return where the runtime API is to be asked, empty while that is not known."""
         return self._config.haproxy.stats_socket or self._cfg.stats_socket
 
-    async def find(self, state: State) -> tuple[Probe, ...] | None:
-        """Return the probes to make now; None when nothing new is known since the last time."""
+    async def find(self, state: State) -> tuple[Made, ...] | None:
+        """Return what was made of the probes to carry out now, of the same probe the same.
+
+        None when nothing new is known since the last time.
+        """
         await self._read(state.incarnation)
-        if self._hangs:
+        if self._hindrance is not None:
             return None
         if self._config.probe or not self._config.discover:
             return ()
@@ -92,21 +101,36 @@ class Survey:
             return None
         self._grounds = grounds
         found = haproxycfg.discover(self._cfg, grounds.listening, grounds.local, grounds.inherited)
-        self._notes = found.notes
-        return found.probes
+        self._notes = (*found.notes, *self._make_all(found.probes))
+        return tuple(self._made.values())
+
+    def _make_all(self, probes: tuple[Probe, ...]) -> Iterator[str]:
+        """Make *probes* and no other; yield which cannot be, and why.
+
+        HAProxy binds what the C library takes for an address (``127.1``), and compares a
+        monitor-uri with whatever bytes it is sent; neither need be what a client can write.
+        """
+        known, self._made = self._made, {}
+        for probe in probes:
+            try:
+                self._made[probe] = known[probe] if probe in known else self._make(probe)
+            except ValueError as error:
+                yield f"{probe.name}: not probed: {error}"
 
     async def _read(self, incarnation: int) -> None:
-        """Read haproxy.cfg, once for each incarnation; one that hangs is tried again."""
-        self._hangs = ""
+        """Read haproxy.cfg, once for each incarnation; one that cannot be is tried again."""
+        self._hindrance = None
         try:
             invocation = await self._invocation()
             if (invocation, incarnation) == (self._read_for, self._incarnation):
                 return
             self._cfg = await self._aside.run(partial(_read, invocation), READ_TIMEOUT_S)
         except TimeoutError as error:
-            self._hangs = str(error)
-            return
-        self._read_for, self._incarnation = invocation, incarnation
+            self._hindrance = str(error)
+        except OSError as error:
+            self._hindrance = f"cannot read HAProxy's configuration: {error}"
+        else:
+            self._read_for, self._incarnation = invocation, incarnation
 
 
 def _read(invocation: Invocation) -> haproxycfg.HaproxyCfg:

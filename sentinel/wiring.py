@@ -28,7 +28,7 @@ from sentinel.checks.listeners import PACE as LISTENERS_PACE
 from sentinel.checks.listeners import ListenersCheck
 from sentinel.checks.process import ProcessCheck
 from sentinel.checks.runtime import RuntimeCheck
-from sentinel.config import Config, Probe
+from sentinel.config import Config
 from sentinel.core import Memory, State
 from sentinel.drivers import service, signals
 from sentinel.drivers.lease import KeepalivedFiles
@@ -109,8 +109,7 @@ class Wiring:
             aside=self._asides.keepalived_conf,
         )
         aside = self._asides.haproxy_cfg
-        self._survey = Survey(config, self._invocation, self._pair.local, aside)
-        self._discovered: dict[Probe, ProbeCheck] = {}
+        self._survey = Survey(config, self._invocation, self._pair.local, aside, ProbeCheck)
         self._haproxy: service.Service | None = None
         self._supervisor: Supervisor | None = None
         self._predecessor = predecessor
@@ -210,12 +209,7 @@ class Wiring:
     async def _discover(self, state: State) -> tuple[Check, ...] | None:
         """Return a check for each probe that is to be made, the same one for the same probe."""
         await self._refresh_pair()
-        probes = await self._survey.find(state)
-        if probes is None:
-            return None
-        known = self._discovered
-        self._discovered = {probe: known.get(probe) or ProbeCheck(probe) for probe in probes}
-        return tuple(self._discovered.values())
+        return await self._survey.find(state)
 
     async def _refresh_pair(self) -> None:
         """Follow keepalived.conf, and say what people should know of it."""
@@ -239,7 +233,7 @@ class Wiring:
         """Return how HAProxy runs now, else how it was last seen to run.
 
         Each main process is read once, and aside: the command line of one that hangs may hang its
-        readers, and so may its files. Raises TimeoutError when that takes READ_TIMEOUT_S.
+        readers, and so may its files. Raises OSError, a TimeoutError after READ_TIMEOUT_S.
         """
         pid = self._main_pid()
         if pid not in {0, self._invoked_pid}:

@@ -14,6 +14,7 @@ import pytest
 from hanging import hanging
 from haproxies import DEADLINE_S
 from namespaces import needs_root
+from threadless import run_threadless
 
 from sentinel.aside import Aside
 
@@ -76,9 +77,9 @@ async def test_what_came_back_in_time_counts(tmp_path: Path) -> None:
         (tmp_path / "it").write_text("read")
 
 
-#: Run where no thread may be begun: by an ordinary user who has as many processes as he may.
-THREADLESS = """
-import asyncio, errno, os, resource, sys
+#: What asks for threads where there are none.
+ASKS = """
+import errno
 from sentinel.aside import Aside
 from sentinel.exchange.lookup import look_up
 from sentinel.neighbours.adverts import Adverts
@@ -94,9 +95,7 @@ async def refused(doing):
 async def main():
     adverts = Adverts(print)
     assert adverts.follow({("lo", 4): frozenset({51})}) == ""
-    os.setgid(54321)
-    os.setuid(54321)
-    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    begin_no_thread()
     vip = Vip(address="127.0.0.2", prefix=32, interface="lo")
     aside = Aside("reading it")
     assert await refused(aside.run(print, 1)), "the first time"
@@ -113,9 +112,7 @@ asyncio.run(main())
 @needs_root
 def test_where_no_thread_can_be_had_the_world_is_to_blame() -> None:
     """The service may begin no more (TasksMax=): an OSError as any other, and no bug."""
-    argv = [sys.executable, "-W", "error", "-c", THREADLESS]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert run_threadless(ASKS) == ""
 
 
 async def test_one_that_hangs_is_in_nobodys_way(tmp_path: Path) -> None:

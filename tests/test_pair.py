@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hanging import hanging
 from haproxies import DEADLINE_S
+from namespaces import needs_root
 from servers import answering, serving
+from threadless import run_threadless
 
 from sentinel.aside import Aside
 from sentinel.config import Config, Hook, Peer, Vrrp
@@ -215,6 +217,34 @@ async def test_one_that_hangs_holds_up_nothing(tmp_path: Path) -> None:
         view = (await vrrp()).view
         assert isinstance(view, VrrpView)
         assert [seen.instance.name for seen in view.instances] == ["A"]
+
+
+#: A pair that is followed where no thread can be had.
+REFUSED = """
+import sys
+from sentinel.aside import Aside
+from sentinel.config import Config, Vrrp
+from sentinel.pair import Pair
+
+async def main():
+    pair = Pair(
+        Config(run_dir=sys.argv[1], vrrp=Vrrp(file="/etc/keepalived.conf")),
+        node="lb1", view=lambda: None, keepalived_pid=lambda: 0, wake=print, tell=print,
+        aside=Aside("reading it"),
+    )
+    begin_no_thread()
+    assert not await pair.refresh()
+    assert pair.error == "/etc/keepalived.conf: [Errno 11] no thread for reading it", pair.error
+    pair.close()
+
+asyncio.run(main())
+"""
+
+
+@needs_root
+def test_what_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
+    """And nothing that ends sentinel; a service at its TasksMax= has no thread to look in."""
+    assert run_threadless(REFUSED, str(tmp_path)) == ""
 
 
 async def test_switched_off_it_reads_nothing(tmp_path: Path) -> None:

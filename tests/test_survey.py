@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from contextlib import closing
@@ -13,13 +14,15 @@ from documents import checked
 from hanging import hanging
 
 from sentinel.aside import Aside
+from sentinel.checks.http import ProbeCheck
 from sentinel.config import Config, Haproxy, Probe
 from sentinel.core import State
 from sentinel.model import Listener, ListenersView, Proc
 from sentinel.processes.invocation import Invocation
-from sentinel.survey import Survey
+from sentinel.survey import Made, Survey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CFG = """\
@@ -45,7 +48,7 @@ class Surroundings:
     config: Config = field(default_factory=Config)
     local: frozenset[str] | None = frozenset({"127.0.0.1", "192.0.2.1"})
     name: str = "haproxy.cfg"
-    hangs: bool = False
+    refusal: OSError | None = None
     aside: Aside = field(default_factory=lambda: Aside("reading it"))
 
     @property
@@ -55,8 +58,8 @@ class Surroundings:
 
     async def invocation(self) -> Invocation:
         """Say how HAProxy runs."""
-        if self.hangs:
-            raise TimeoutError("its command line hangs")
+        if self.refusal is not None:
+            raise self.refusal
         return Invocation(
             executable="/usr/sbin/haproxy", argv=("-f", str(self.cfg)), env=(), cwd="/"
         )
@@ -65,9 +68,13 @@ class Surroundings:
         """Say which addresses are here."""
         return self.local
 
-    def survey(self) -> Survey:
-        """Return a survey of these surroundings."""
-        return Survey(self.config, self.invocation, self.addresses, self.aside)
+    def survey(self) -> Survey[Probe]:
+        """Return a survey of these surroundings, which makes nothing of its probes."""
+        return self.making(lambda probe: probe)
+
+    def making(self, make: Callable[[Probe], Made]) -> Survey[Made]:
+        """Return a survey of these surroundings that makes of its probes what *make* does."""
+        return Survey(self.config, self.invocation, self.addresses, self.aside, make)
 
 
 @pytest.fixture
@@ -153,12 +160,65 @@ async def test_a_process_whose_command_line_hangs_changes_nothing(around: Surrou
     """As a file that does."""
     survey = around.survey()
     await survey.find(State(incarnation=1))
-    around.hangs = True
+    around.refusal = TimeoutError("its command line hangs")
     assert await survey.find(State(incarnation=2)) is None
     assert survey.notes == ("its command line hangs",)
-    around.hangs = False
+    around.refusal = None
     assert addresses(await survey.find(State(incarnation=2)))
     assert not survey.notes
+
+
+@pytest.mark.parametrize("refusal", [OSError(errno.EMFILE, "no file"), TimeoutError()])
+async def test_what_cannot_be_read_changes_nothing(around: Surroundings, refusal: OSError) -> None:
+    """No descriptor is left, for example; with words or without."""
+    survey = around.survey()
+    await survey.find(State(incarnation=1))
+    around.cfg.write_text(around.cfg.read_text().replace("8080", "8081"))
+    around.refusal = refusal
+    assert await survey.find(State(incarnation=2)) is None
+    (note,) = survey.notes
+    assert note.endswith("no file" if refusal.errno else "")
+    around.refusal = None
+    assert addresses(await survey.find(State(incarnation=2)))[0] == "127.0.0.1:8081"
+
+
+async def test_the_same_probe_makes_the_same(around: Surroundings) -> None:
+    """A check that goes on keeps what it knows, whatever comes and goes beside it."""
+    survey = around.making(ProbeCheck)
+    both = await survey.find(State())
+    around.local = frozenset({"127.0.0.1"})
+    one = await survey.find(State())
+    assert both is not None
+    assert one is not None
+    assert one == (both[0],)
+
+
+@pytest.mark.parametrize("bind", ["127.1:80", "0:80", "10.0.0.256:80", "/" + "x" * 120])
+async def test_a_bind_that_cannot_be_spelled_is_told(around: Surroundings, bind: str) -> None:
+    """HAProxy takes more for an address than sentinel does."""
+    around.cfg.write_text(around.cfg.read_text().replace("192.0.2.1:80", bind))
+    survey = around.making(ProbeCheck)
+    found = await survey.find(State())
+    assert found is not None
+    assert [check.name for check in found] == ["frontend/web:8080"]
+    (note,) = survey.notes
+    assert note.startswith("frontend/vip:")
+    assert ": not probed: " in note
+
+
+@pytest.mark.parametrize("uri", ['"/is alive"', "/lebt-schön"])
+async def test_a_monitor_uri_that_cannot_be_asked_for_is_told(
+    around: Surroundings, uri: str
+) -> None:
+    """A request has no room for it (RFC 9112, 3.2)."""
+    text = around.cfg.read_text().replace("192.0.2.1:80", f"192.0.2.1:80\n    monitor-uri {uri}")
+    around.cfg.write_text(text)
+    survey = around.making(ProbeCheck)
+    found = await survey.find(State())
+    assert found is not None
+    assert [check.name for check in found] == ["frontend/web:8080"]
+    (note,) = survey.notes
+    assert note.startswith("frontend/vip:80: not probed: request HEAD /")
 
 
 async def test_another_command_line_is_read_anew(around: Surroundings) -> None:
