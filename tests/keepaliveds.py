@@ -102,14 +102,33 @@ def running_keepalived(text: str) -> Iterator[Keepalived]:
 
 
 @contextmanager
-def running_under_its_name(folder: Path, *argv: str, user: int | None = None) -> Iterator[Proc]:
+def running_under_its_name(
+    folder: Path, *argv: str, user: int | None = None, name: str = "keepalived"
+) -> Iterator[Proc]:
     """Run another program under the name of keepalived, with its standard input held open."""
-    program = folder / "keepalived"
+    program = folder / name
     shutil.copy(Path(shutil.which(argv[0]) or "").resolve(), program)
     with subprocess.Popen((program, *argv[1:]), stdin=subprocess.PIPE, user=user) as process:
         try:
             wait_until(lambda: _runs(process.pid, program), "it runs")
             yield proc_of(process.pid)
+        finally:
+            process.kill()
+
+
+@contextmanager
+def contained_under_its_name(folder: Path, namespace: str, *argv: str) -> Iterator[Proc]:
+    """Run another program under the name of keepalived in a new namespace, an option of unshare."""
+    program = folder / "keepalived"
+    shutil.copy(Path(shutil.which(argv[0]) or "").resolve(), program)
+    wrapper = ("unshare", namespace, "--fork", "--kill-child")
+    with subprocess.Popen((*wrapper, program, *argv[1:]), stdin=subprocess.PIPE) as process:
+        try:
+            wait_until(
+                lambda: [_runs(pid, program) for pid in procfs.children(process.pid)] == [True],
+                "it runs",
+            )
+            yield proc_of(*procfs.children(process.pid))
         finally:
             process.kill()
 

@@ -1,6 +1,7 @@
 """HAProxy's command line, read as HAProxy itself reads it (management guide, section 3).
 
 Nothing is refused: what runs has been accepted by HAProxy, and what is unknown here is newer.
+A stranger's may be of any length, gigabytes by PR_SET_MM_MAP of prctl(2), and is read only so far.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sentinel.processes import procfs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: Options that take the next word. The pids after -sf and -st are no options, and so passed over.
 _WITH_VALUE: Final = frozenset("CfLmnNpSx") | {"cc"}
+#: More than any service starts HAProxy with.
+_BEGINNING_BYTES_MAX: Final = 4096
+_BEGINNING_WORDS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,3 +68,18 @@ def parse(argv: Sequence[str]) -> Arguments:
     return Arguments(
         files=tuple(files), folder=folder, master_worker=master_worker, checks_only=checks_only
     )
+
+
+def beginning(pid: int) -> tuple[str, ...]:
+    """Return the first arguments of *pid*, whosever it is; none when it is gone."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+    except procfs.GONE:
+        return ()
+    try:
+        raw = os.read(descriptor, _BEGINNING_BYTES_MAX)
+    except procfs.GONE:
+        return ()
+    finally:
+        os.close(descriptor)
+    return tuple(os.fsdecode(raw).split("\0")[:-1][:_BEGINNING_WORDS_MAX])

@@ -8,8 +8,8 @@ through its root.
 
 A signal that a process neither handles nor blocks ends it, and this is one of those. It is sent
 by pidfd, to what is proven to be keepalived and waits for exactly this signal. Which it is, the
-running program itself is asked, and so executed: only when root or ourselves run it, and nobody
-else may have written it.
+running program itself is asked, and so executed: only when root or ourselves run it, nobody else
+may have written it, and it is no container's, whose root is not to become ours.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sentinel import program
 from sentinel.aside import Aside
 from sentinel.processes import procfs, trust
 from sentinel.vrrp import VrrpState
-from sentinel.vrrpstate.keepalived import is_keepalived
+from sentinel.vrrpstate.keepalived import is_keepalived, shares_pids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,6 +108,8 @@ async def _signal_number(parent: Proc) -> int:
     try:
         if not trust.is_ours_alone(os.fstat(descriptor)):
             raise PermissionError(0, "not executed, others may write it")
+        if not shares_pids(parent.pid):
+            raise PermissionError(0, "not executed, it is a container's")
         _require_keepalived(parent)  # and so it was its program that has been opened
         argv = (f"/proc/{os.getpid()}/fd/{descriptor}", "--signum=JSON")
         done = await program.run(argv, timeout_s=SIGNUM_TIMEOUT_S)

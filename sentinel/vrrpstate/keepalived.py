@@ -1,21 +1,29 @@
 """keepalived's processes: the parent, and the child that speaks VRRP and holds the VIPs.
 
 The parent is named by systemd, else by keepalived's pidfile, else searched for, so that none is
-held for dead because nobody knows it. What a pidfile names or a search finds must be keepalived by
-its executable, run by root or ourselves, in our own namespaces (not a container's); it must be
-older than the pidfile. Names tell nothing: keepalived.conf may give its processes any
-(process_names in keepalived.conf(5)), and so may everybody to their own.
+held for dead because nobody knows it. It is keepalived by its executable, which may be a versioned
+one behind a link (keepalived-2.2.8) or behind a wrapper (.keepalived-wrapped). What nobody vouches
+for, a search's find, is believed by such names alone: keepalived_exporter runs as root as well.
+Names of processes tell nothing: keepalived.conf may give its own any (process_names in
+keepalived.conf(5)), and so may everybody to theirs. A child that executes anything else than its
+parent does is a script or a helper of keepalived's, and none of it.
+
+What a pidfile names or a search finds must be run by root or ourselves, be meant to serve (not
+``keepalived -t``), and be in our own network namespace, which is what VIPs belong to: a container
+with the host's network may hold them, one with its own cannot. Other namespaces say nothing of
+that. In another PID namespace a pidfile speaks of other pids, and is not asked who speaks VRRP.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinel.processes import procfs, trust
+from sentinel.processes import arguments, procfs, trust
 from sentinel.processes.identity import read_pidfile, started_before
 from sentinel.processes.watch import adopt, living
 
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sentinel.model import Proc
+    from sentinel.processes.identity import Pidfile
     from sentinel.processes.procfs import Stat
     from sentinel.processes.watch import Watch
 
@@ -30,8 +39,12 @@ PIDFILE: Final = "/run/keepalived.pid"
 #: The manual speaks of keepalived_vrrp.pid, the source of every version since 2.0 of this.
 VRRP_PIDFILE: Final = "/run/vrrp.pid"
 PROGRAM: Final = "keepalived"
-#: A container shares neither, unless it was told to.
-_NAMESPACES: Final = ("ns/pid", "ns/net")
+_SEARCHED: Final = re.compile(r"\.?keepalived(?:-?[0-9][0-9a-z.~+-]*)?(?:-wrapped)?")
+#: Options that only test, calculate or tell something, alone or after others without a value
+#: (keepalived(8)).
+_NEVER_SERVES: Final = re.compile(
+    r"-[BCDGIPRVXadlmnx]*[Thtv].*|--(?:config-test|genhash|help|signum|version)(?:=.*)?", re.DOTALL
+)
 #: A search through all processes costs some milliseconds, so it is made at most this often.
 SEARCH_S: Final = 2.0
 #: keepalived has three kinds of children, one process each; more are not its own.
@@ -69,7 +82,7 @@ class Keepalived:
         self._pidfile = pidfile
         self._vrrp_pidfile = VRRP_PIDFILE
         self._parent: Watch | None = None
-        self._children: list[Watch] = []
+        self._children: dict[Watch, str] = {}  # with what each executes, as long as it is one
         self._searched_s = -SEARCH_S
 
     def look(self) -> Processes:
@@ -142,7 +155,7 @@ class Keepalived:
             return None
         self._searched_s = now_s
         followed = {watch.proc.pid for watch in self._children}
-        likely = (pid for pid in procfs.pids() if pid not in followed and runs_keepalived(pid))
+        likely = (pid for pid in procfs.pids() if pid not in followed and _is_searched(pid))
         stats = map(procfs.read_stat, likely)
         ours = [stat.proc for stat in stats if stat is not None and is_ours(stat)]
         oldest = min(ours, key=lambda proc: (proc.start_ticks, proc.pid), default=None)
@@ -155,57 +168,79 @@ class Keepalived:
 
         A child that executes another program, keepalived.conf's startup_script, is none any more.
         """
-        alive = [watch for watch, _ in living(self._children) if runs_keepalived(watch.proc.pid)]
-        for watch in self._children:
-            if watch not in alive:
+        alive = {watch for watch, _ in living(self._children)}
+        for watch, executed in tuple(self._children.items()):
+            if watch not in alive or program(watch.proc.pid) != executed:
+                del self._children[watch]
                 watch.close()
-        self._children = alive
         if self._parent is None:
             return
         parent = self._parent.proc.pid
-        known = {watch.proc.pid for watch in alive}
+        if not (executed := program(parent)):
+            return
+        known = {watch.proc.pid for watch in self._children}
         for pid in _children(parent)[:_CHILDREN_MAX]:
             if pid in known:
                 continue
-            found = self._adopt(pid, lambda stat: stat.parent == parent and is_keepalived(stat))
+            found = self._adopt(
+                pid, lambda stat: stat.parent == parent and program(stat.proc.pid) == executed
+            )
             if found is not None:
-                self._children.append(found)
+                self._children[found] = executed
 
     def _vrrp(self, children: list[Proc]) -> Proc | None:
         """Tell the child that speaks VRRP from the health checker and BFD, by its own pidfile.
 
-        Without one that is newer than the parent, the newest child is taken for it.
+        Without one of ours that is newer than the parent, the newest child is taken for it.
         """
         pidfile = read_pidfile(self._vrrp_pidfile)
-        parent = self._parent
-        if pidfile is None or (parent and not started_before(parent.stat, pidfile.written_s)):
+        if pidfile is None or (self._parent and not _may_name(pidfile, self._parent.stat)):
             return children[-1] if children else None
         return next((child for child in children if child.pid in pidfile.pids), None)
 
 
 def is_keepalived(stat: Stat) -> bool:
-    """Tell whether this is a living process of the program keepalived, whoever runs it."""
-    return stat.alive and runs_keepalived(stat.proc.pid)
-
-
-def runs_keepalived(pid: int) -> bool:
-    """Tell whether *pid* executes keepalived; without the right to see, by what it was called."""
-    program = procfs.program(pid)
-    if program is None:
-        program = next(iter(procfs.argv(pid)), "")
-    return program.rpartition("/")[2] == PROGRAM
+    """Tell whether this is a living process of a program named keepalived, whoever runs it."""
+    return stat.alive and _name(stat.proc.pid).removeprefix(".").startswith(PROGRAM)
 
 
 def is_ours(stat: Stat) -> bool:
-    """Tell whether this is a keepalived of this node: root's or ours, and not of a container."""
+    """Tell whether this is a keepalived of this node: root's or ours, and on our network."""
     pid = stat.proc.pid
     return (
         is_keepalived(stat)
         and trust.runs_as_us(pid)
-        and all(
-            procfs.link(pid, name) in {None, procfs.link(os.getpid(), name)} for name in _NAMESPACES
-        )
+        and _shares(pid, "ns/net")
+        and not any(map(_NEVER_SERVES.fullmatch, procfs.argv(pid)[1:]))
     )
+
+
+def program(pid: int) -> str:
+    """Return what *pid* executes; without the right to see, what it was called; else nothing."""
+    found = procfs.program(pid)
+    return next(iter(arguments.beginning(pid)), "") if found is None else found
+
+
+def shares_pids(pid: int) -> bool:
+    """Tell whether *pid* is in our own PID namespace, as far as is known: not in a container."""
+    return _shares(pid, "ns/pid")
+
+
+def _name(pid: int) -> str:
+    return program(pid).rpartition("/")[2]
+
+
+def _is_searched(pid: int) -> bool:
+    return _SEARCHED.fullmatch(_name(pid)) is not None
+
+
+def _shares(pid: int, namespace: str) -> bool:
+    return procfs.link(pid, namespace) in {None, procfs.link(os.getpid(), namespace)}
+
+
+def _may_name(pidfile: Pidfile, parent: Stat) -> bool:
+    """Tell whether a pidfile may speak of a child: it is no older, and of pids as we see them."""
+    return shares_pids(parent.proc.pid) and started_before(parent, pidfile.written_s)
 
 
 def vrrp_pidfile(argv: tuple[str, ...]) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import subprocess
 
-from sentinel.processes.arguments import Arguments, parse
+import pytest
+from haproxies import wait_until
+
+from sentinel.processes import procfs
+from sentinel.processes.arguments import Arguments, beginning, parse
 
 
 @pytest.mark.parametrize(
@@ -50,3 +54,24 @@ def test_nothing_is_read_from_nothing() -> None:
 def test_relative_files_become_absolute(folder: str, file: str, expected: str) -> None:
     """Names are relative to -C, and that to where HAProxy was started."""
     assert Arguments(files=(file,), folder=folder).paths("/run") == (expected,)
+
+
+READING = ("sh", "-c", "read line")
+
+
+@pytest.mark.parametrize("word", ["a", "a" * 1000])
+def test_of_a_stranger_only_the_beginning_is_read(word: str) -> None:
+    """However many arguments it has, and however long they are: some, and those whole."""
+    with subprocess.Popen((*READING, *[word] * 1000), stdin=subprocess.PIPE) as process:
+        wait_until(lambda: procfs.argv(process.pid), "it executes")
+        words = beginning(process.pid)
+    assert words[:3] == READING
+    assert 0 < words.count(word) == len(words) - 3 < 64
+
+
+def test_what_is_short_is_read_whole() -> None:
+    """An empty word is one as well; who is gone has none."""
+    with subprocess.Popen((*READING, "", "-f", ""), stdin=subprocess.PIPE) as process:
+        wait_until(lambda: procfs.argv(process.pid), "it executes")
+        assert beginning(process.pid) == (*READING, "", "-f", "")
+    assert beginning(process.pid) == ()

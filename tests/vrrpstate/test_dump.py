@@ -12,7 +12,12 @@ from typing import Any
 
 import keepaliveds
 import pytest
-from keepaliveds import proc_of, running_keepalived, running_under_its_name
+from keepaliveds import (
+    contained_under_its_name,
+    proc_of,
+    running_keepalived,
+    running_under_its_name,
+)
 from namespaces import apart, needs_root
 from privileges import NOBODY, folder_for_all
 from processes import running
@@ -210,6 +215,14 @@ async def test_another_users_program_is_not_executed() -> None:
             (folder / "keepalived").chmod(0o757)
             dump = await Dumps().ask(ours)
             assert dump.detail == "keepalived --signum: not executed, others may write it"
+
+
+@needs_root
+async def test_a_containers_program_is_not_executed(tmp_path: Path) -> None:
+    """Whoever is root there may have written it, and would be root here."""
+    with contained_under_its_name(tmp_path, "--pid", "sleep", "60") as contained:
+        dump = await Dumps().ask(contained)
+        assert dump.detail == "keepalived --signum: not executed, it is a container's"
 
 
 def test_a_signal_that_would_kill_is_told_from_one_that_is_waited_for() -> None:

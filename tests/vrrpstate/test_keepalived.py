@@ -6,6 +6,7 @@ They are real ones, or played by a shell under keepalived's name.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import ExitStack, closing, contextmanager
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING
 import keepaliveds
 import pytest
 from haproxies import wait_until
-from keepaliveds import PIDFILE, proc_of, running_keepalived, running_under_its_name
+from keepaliveds import (
+    PIDFILE,
+    contained_under_its_name,
+    proc_of,
+    running_keepalived,
+    running_under_its_name,
+)
 from namespaces import apart, needs_root
 from privileges import NOBODY, folder_for_all
 from processes import descriptors
@@ -166,6 +173,103 @@ async def test_one_that_nobody_names_is_searched_for(tmp_path: Path) -> None:
         seen = keepalived.look()
         assert seen.parent is not None
         assert seen.parent.start_ticks <= them.parent.start_ticks, "another test's may be older"
+
+
+@pytest.mark.parametrize("name", ["keepalived-2.2.8", ".keepalived-wrapped", "keepalived"])
+async def test_an_executable_of_a_longer_name_is_keepalived(tmp_path: Path, name: str) -> None:
+    """A versioned one behind a link, or one behind a wrapper, whichever way it is found."""
+    pidfile = tmp_path / "keepalived.pid"
+    with running_under_its_name(tmp_path, "sleep", "60", name=name) as parent:
+        with following(parent.pid, tmp_path / "none") as keepalived:
+            assert keepalived.look().parent == parent
+        pidfile.write_text(f"{parent.pid}\n")
+        with following(0, pidfile) as keepalived:
+            assert keepalived.look().parent == parent
+        with following(0, tmp_path / "none") as keepalived:
+            assert keepalived.look().parent is not None
+
+
+async def test_a_search_does_not_believe_a_name_that_only_begins_so(tmp_path: Path) -> None:
+    """keepalived_exporter runs as root too, and must not stand for a keepalived that is dead."""
+    with (
+        running_under_its_name(tmp_path, "sleep", "60", name="keepalived_exporter") as exporter,
+        following(0, tmp_path / "none") as keepalived,
+    ):
+        assert exporter.pid not in keepalived.look().pids
+
+
+@pytest.mark.parametrize(
+    ("words", "serves"),
+    [
+        (("-t",), False),
+        (("-Dt/dev/null",), False),
+        (("--config-test=/dev/null",), False),
+        (("--signum=JSON",), False),
+        (("-n", "-f/etc/that", "--vrrp", "-p", "/run/t"), True),
+    ],
+)
+async def test_one_that_only_tests_its_configuration_is_none(
+    tmp_path: Path,
+    words: Sequence[str],
+    serves: bool,  # noqa: FBT001  (a parameter of pytest's)
+) -> None:
+    """It runs before a start of the service, or from cron, and has no VIP."""
+    argv = ("bash", "-c", "read line", "keepalived", *words)
+    with running_under_its_name(tmp_path, *argv) as one:
+        stat = procfs.read_stat(one.pid)
+        assert stat is not None
+        assert is_ours(stat) is serves
+
+
+def copy_of(program: str, path: Path) -> None:
+    """Have another program there."""
+    shutil.copy(Path(shutil.which(program) or "").resolve(), path)
+
+
+@needs_root
+async def test_a_container_with_our_network_is_this_node(tmp_path: Path) -> None:
+    """Its VIPs are ours; and our pidfile speaks of pids that are not those of its namespace."""
+    argv = ("bash", "-c", FAMILY, "keepalived", "-r", str(tmp_path / "vrrp.pid"))
+    with contained_under_its_name(tmp_path, "--pid", *argv) as parent:
+        wait_until(lambda: len(procfs.children(parent.pid)) == 2, "the children are born")
+        children = procfs.children(parent.pid)
+        (tmp_path / "vrrp.pid").write_text(f"{children[0]}\n")
+        with following(0, tmp_path / "none") as keepalived:
+            seen = keepalived.look()
+            assert seen.parent is not None
+            assert seen.parent.start_ticks <= parent.start_ticks, "another test's may be older"
+        with following(parent.pid, tmp_path / "none") as keepalived:
+            seen = keepalived.look()
+            assert seen.vrrp is not None
+            assert seen.pids == (parent.pid, *children[::-1])
+            assert seen.vrrp.pid == children[-1]
+
+
+@needs_root
+async def test_a_container_with_a_network_of_its_own_is_another_node(tmp_path: Path) -> None:
+    """Whatever it holds, nobody reaches it by an address of ours."""
+    with contained_under_its_name(tmp_path, "--net", "sleep", "60") as parent:
+        stat = procfs.read_stat(parent.pid)
+        assert stat is not None
+        assert is_keepalived(stat)
+        assert not is_ours(stat)
+
+
+async def test_a_helper_of_a_like_name_is_no_child(tmp_path: Path) -> None:
+    """Its notify program may be called keepalived-notify, and run for long."""
+    helper = tmp_path / "keepalived-notify"
+    copy_of("sleep", helper)
+    with (
+        running_under_its_name(tmp_path, "bash", "-c", f"{helper} 60 & wait") as parent,
+        following(parent.pid, tmp_path / "none") as keepalived,
+    ):
+        wait_until(lambda: procfs.children(parent.pid), "it is born")
+        (pid,) = procfs.children(parent.pid)
+        try:
+            wait_until(lambda: procfs.program(pid) == str(helper), "it runs")
+            assert keepalived.look().pids == (parent.pid,)
+        finally:
+            os.kill(pid, signal.SIGKILL)
 
 
 @needs_root
