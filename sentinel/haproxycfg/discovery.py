@@ -8,6 +8,8 @@ target alone and answers any method. Pure: what listens, and which addresses are
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_left
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -15,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 from sentinel.config import Probe, ProbeType, ProxyProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sentinel.haproxycfg.bind import Bind
     from sentinel.haproxycfg.parser import Frontend, HaproxyCfg
 
 DISCOVERED_MAX: Final = 16
+_PORT_CHARS_MAX: Final = len("65535")
 _NONE_INHERITED: Final[Mapping[int, tuple[str, int]]] = MappingProxyType({})
 _MODES: Final = frozenset({"tcp", "http", "health"})
 
@@ -47,7 +50,7 @@ def discover(
     unknown, taken as all of them. *inherited* tells where the worker's descriptors listen (``bind
     fd@3``): a numeric address and a port, or a path and 0.
     """
-    open_at = None if listening is None else frozenset(map(_normal, listening))
+    open_at = None if listening is None else _ports_by_host(listening)
     here = None if local is None else frozenset(map(_normal, local))
     used = {stats.path for stats in cfg.stats_sockets}
     names: set[str] = set()
@@ -56,19 +59,20 @@ def discover(
     unprobed = 0
     for frontend, written in _in_turn(cfg):
         bind = _located(written, inherited)
-        ports = _open_ports(bind, open_at)
-        reason = _why_not(bind, here) or ("" if ports else "nothing listens there now")
-        if reason:
+        port = _open_port(bind, open_at)
+        reason = _why_not(bind, here)
+        if reason or port is None:
+            reason = reason or "nothing listens there now"
             notes.append(f"frontend {frontend.name}, bind {bind.written}: not probed: {reason}")
             continue
-        address = bind.reachable_at(ports[0])
+        address = bind.reachable_at(port)
         if address in used:
             continue
         used.add(address)
         if len(probes) == DISCOVERED_MAX:
             unprobed += 1
             continue
-        short, long = (f"frontend/{frontend.name}:{end}" for end in (ports[0], address))
+        short, long = (f"frontend/{frontend.name}:{end}" for end in (port, address))
         name = long if bind.path or short in names else short
         names.add(name)
         probes.append(_probe(frontend, bind, address, name))
@@ -115,19 +119,34 @@ def _why_not(bind: Bind, here: frozenset[str] | None) -> str:
     return ""
 
 
-def _open_ports(bind: Bind, open_at: frozenset[str] | None) -> list[int]:
-    """Return the bind's ports that are listened on; a single 0 stands for a Unix socket.
+def _ports_by_host(listening: Collection[str]) -> dict[str, list[int]]:
+    """Return the ports that are open at each host, ascending; a Unix socket has none."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for place in listening:
+        host, _, port = place.rpartition(":")
+        if port.isdecimal() and len(port) <= _PORT_CHARS_MAX:
+            found[host].append(int(port))
+    by_host: defaultdict[str, list[int]] = defaultdict(list)
+    for host, ports in found.items():
+        by_host[_normal(host.strip("[]"))] += ports
+    return {host: sorted(ports) for host, ports in by_host.items()}
+
+
+def _open_port(bind: Bind, open_at: Mapping[str, Sequence[int]] | None) -> int | None:
+    """Return the bind's first port that is listened on, 0 of a Unix socket; None without any.
 
     Unix sockets are not looked up: HAProxy binds them under another name and renames them. Nor
-    are host names: only HAProxy knows what they resolved to.
+    are host names: only HAProxy knows what they resolved to. A range may have 65535 ports, and be
+    one of many: what is open is searched for them, and not they for what is open.
     """
     if bind.path:
-        return [0]
-    ports = range(bind.port, bind.port_end + 1)
-    if open_at is None or _ip(bind.address) is None:
-        return list(ports[:1])
-    host = f"[{bind.address}]" if ":" in bind.address else bind.address
-    return [port for port in ports if _normal(f"{host}:{port}") in open_at]
+        return 0
+    host = _ip(bind.address)
+    if open_at is None or host is None:
+        return bind.port
+    ports = open_at.get(str(host), ())
+    at = bisect_left(ports, bind.port)
+    return ports[at] if at < len(ports) and ports[at] <= bind.port_end else None
 
 
 def _probe(frontend: Frontend, bind: Bind, address: str, name: str) -> Probe:
@@ -159,9 +178,6 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _normal(place: str) -> str:
-    """Spell an address, with or without a port, in one way."""
-    if address := _ip(place):
-        return str(address)
-    host, colon, port = place.rpartition(":")
-    return f"{_ip(host.strip('[]')) or host}{colon}{port}"
+def _normal(host: str) -> str:
+    """Spell an address in one way, and leave what is none as it is."""
+    return str(_ip(host) or host)

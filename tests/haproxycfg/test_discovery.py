@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +19,7 @@ from sentinel.haproxycfg.discovery import DISCOVERED_MAX
 from sentinel.model import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
 
@@ -133,6 +135,39 @@ def test_only_what_listens_is_probed() -> None:
     assert discovery.notes == (
         "frontend fe, bind 192.0.2.1:81: not probed: nothing listens there now",
     )
+
+
+@given(st.integers(1, 12), st.integers(0, 11), st.sets(st.integers(1, 14)))
+def test_of_a_range_the_first_open_port_is_probed(first: int, more: int, ports: set[int]) -> None:
+    """However its host and those of the listeners are spelled."""
+    hosts = ("[2001:db8::1]", "[2001:DB8:0::1]", "[2001:db8::2]")
+    listening = [f"{hosts[port % 2]}:{port}" for port in ports] + [f"{hosts[2]}:1"]
+    discovery = found(f"frontend fe\nbind 2001:db8:0:0::1:{first}-{first + more}", listening)
+    expected = sorted(ports & set(range(first, first + more + 1)))[:1]
+    assert [probe.address for probe in discovery.probes] == [
+        f"[2001:db8:0:0::1]:{port}" for port in expected
+    ]
+    assert len(discovery.notes) == 1 - len(expected)
+
+
+def test_a_wide_range_costs_no_more_than_its_listeners() -> None:
+    """The event loop waits for it: passive FTP has tens of thousands of ports, open or not."""
+    few, many = ([f"10.0.0.1:{port}" for port in range(1, end)] for end in (101, 1001))
+    binds = [f"frontend fe\nbind 10.0.0.1:{ports}" for ports in ("1", "1-60000", "20000-60000")]
+    narrow, *wide = (calls(lambda: found(text, few)) for text in binds)  # noqa: B023  (at once)
+    assert max(wide) < 1.2 * narrow
+    assert calls(lambda: found(binds[1], many)) - wide[0] < 10 * (len(many) - len(few))
+
+
+def calls(body: Callable[[], object]) -> int:
+    """Count the calls of functions, Python's and C's, that *body* makes."""
+    events: Counter[str] = Counter()
+    sys.setprofile(lambda _frame, event, _argument: events.update((event,)))
+    try:
+        body()
+    finally:
+        sys.setprofile(None)
+    return events["call"] + events["c_call"]
 
 
 def test_a_vip_on_the_peer_is_not_probed() -> None:
