@@ -46,6 +46,11 @@ class Code(StrEnum):
     PROCTOUT = "PROCTOUT"
 
 
+#: What the process check saw longer ago than this proves nothing: the lease is left to run out.
+PROCESS_STALE_S: Final = 5.0
+#: What the peer said of itself is believed for so long.
+PEER_STALE_S: Final = 10.0
+
 #: Codes that mean "silence": the other side neither answered nor refused.
 SILENT: Final = frozenset({Code.L4TOUT, Code.L6TOUT, Code.L7TOUT})
 

@@ -26,6 +26,7 @@ from sentinel.config import (
     Command,
     Config,
     Facility,
+    Keepalived,
     Level,
     OnFail,
     Pace,
@@ -483,7 +484,16 @@ def agreeing(table: Table) -> Table:
     """Return *table* without contradictions."""
     match table:
         case Pace():
-            return replace(table, fastinter_s=min(table.fastinter_s, table.inter_s))
+            timeout_s, inter_s = min(table.timeout_s, 2.0), min(table.inter_s, 2.0)
+            return replace(
+                table,
+                inter_s=inter_s,
+                fastinter_s=min(table.fastinter_s, inter_s),
+                downinter_s=min(table.downinter_s, 2.0),
+                timeout_s=timeout_s,
+            )
+        case Keepalived():
+            return replace(table, hold_s=min(table.hold_s, table.hold_max_s))
         case Restart():
             return replace(
                 table,

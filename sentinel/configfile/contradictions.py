@@ -12,8 +12,19 @@ from posixpath import normpath
 from typing import Final
 
 from sentinel.address import read_listen, read_peer_url
-from sentinel.config import Command, Config, Manager, Pace, Peer, Probe, ProbeType, Restart
+from sentinel.config import (
+    Command,
+    Config,
+    Keepalived,
+    Manager,
+    Pace,
+    Peer,
+    Probe,
+    ProbeType,
+    Restart,
+)
 from sentinel.configfile.duration import write_duration
+from sentinel.model import PEER_STALE_S, PROCESS_STALE_S
 
 #: Names of sentinel's own checks, which status and logs show beside the configured ones.
 RESERVED_NAMES: Final = frozenset(
@@ -47,8 +58,12 @@ def contradictions(config: Config, where: Where) -> Iterator[Contradiction]:
     yield from _spent_in_time(config.restart)
     if config.haproxy.manager is not Manager.COMMANDS:
         yield from _start_limit(config.restart)
+    yield from _hold(config.keepalived)
     yield from _same_paths(config)
     yield from _own_peer(config.peer)
+    yield from _too_old("process", config.process, PROCESS_STALE_S)
+    if config.peer.url:
+        yield from _too_old("peer", config.peer.pace, PEER_STALE_S)
     paces = {
         "process": config.process,
         "runtime": config.runtime,
@@ -113,6 +128,17 @@ def _start_limit(restart: Restart) -> Iterator[Contradiction]:
         )
 
 
+def _hold(keepalived: Keepalived) -> Iterator[Contradiction]:
+    """A bound below what it bounds is none."""
+    if keepalived.hold_s > keepalived.hold_max_s:
+        yield Contradiction(
+            keys=("keepalived.hold", "keepalived.hold_max"),
+            wrong=f"{write_duration(keepalived.hold_s)} is longer than hold_max, "
+            f"{write_duration(keepalived.hold_max_s)}",
+            cure="raise hold_max, or lower this",
+        )
+
+
 def _paths(config: Config) -> Iterator[tuple[str, str]]:
     """Yield every file that is read or written, with its key; what is seldom set comes first."""
     for name in RUN_DIR_NAMES:
@@ -167,6 +193,18 @@ def _pace(path: str, pace: Pace) -> Iterator[Contradiction]:
             f"{write_duration(pace.inter_s)}",
             cure="lower it, or leave it out",
         )
+
+
+def _too_old(path: str, pace: Pace, believed_s: float) -> Iterator[Contradiction]:
+    """What is no longer believed when the next look ends would be known now and then only."""
+    for key, every_s in (("inter", pace.inter_s), ("downinter", pace.downinter_s)):
+        if every_s + pace.timeout_s >= believed_s:
+            yield Contradiction(
+                keys=(f"{path}.{key}", f"{path}.timeout"),
+                wrong=f"{write_duration(every_s)} and a timeout of {write_duration(pace.timeout_s)}"
+                f" are too long: what was seen is believed for {write_duration(believed_s)}",
+                cure="lower one of them",
+            )
 
 
 def _same_names(checks: dict[str, Probe | Command]) -> Iterator[Contradiction]:

@@ -13,6 +13,14 @@ from sentinel.configfile.problems import RefusedError, Report
 
 FILE_BYTES_MAX: Final = 1024 * 1024
 
+_SHOWN_CHARACTERS: Final = 60
+#: What the commonest mistakes want, by tomllib's words for them.
+_CURES: Final = {
+    "Invalid value": "put text in quotes, and write true and false",
+    "Expected newline or end of document after a statement": 'put text in quotes, such as "30s"',
+    "Cannot overwrite a value": "it stands there twice: leave one",
+    "Unterminated string": "end the text with a quote",
+}
 _SYNTAX_ERROR: Final = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)")
 
 
@@ -80,7 +88,13 @@ def _parsed(text: str, report: Report) -> Mapping[str, object]:
         wrong, line = (match[1], match[2]) if match else (str(error), None)
         report.add(
             f"line {line}" if line else "end of file",
-            f"it is not TOML ({wrong})",
-            'see "sentinel config schema" for how it is written',
+            f"it is not TOML ({wrong}){_written(text, int(line)) if line else ''}",
+            _CURES.get(wrong, 'see "sentinel config schema" for how it is written'),
         )
         return {}
+
+
+def _written(text: str, line: int) -> str:
+    """Return what stands in a line, to be shown behind what is wrong with it."""
+    found = text.split("\n")[line - 1].strip()[:_SHOWN_CHARACTERS]
+    return f": {found}" if found.isprintable() else ""

@@ -86,13 +86,21 @@ def step(
 def _awake(state: State, now_s: float) -> State:
     """Let no time count against HAProxy in which nobody looked: a suspended machine, a long stall.
 
-    A worker found stuck before has to be found so twice again, and a start has its time left.
+    A worker found stuck before has to be found so twice again, one that is held for hung to be so
+    for as long as ever, and a start has its time left.
     """
     gap_s = now_s - state.stepped_s
-    if gap_s < ABSENT_S or state.phase is Phase.HUNG:
+    if gap_s < ABSENT_S:
         return state
-    verify_by_s = None if state.verify_by_s is None else state.verify_by_s + gap_s
-    return replace(state, stuck_since_s=None, verify_by_s=verify_by_s)
+    if state.phase is not Phase.HUNG:
+        verify_by_s = _later(state.verify_by_s, gap_s)
+        return replace(state, stuck_since_s=None, verify_by_s=verify_by_s)
+    since_s, seen_s = _later(state.stuck_since_s, gap_s), _later(state.process_seen_s, gap_s)
+    return replace(state, stuck_since_s=since_s, process_seen_s=seen_s)
+
+
+def _later(at_s: float | None, by_s: float) -> float | None:
+    return None if at_s is None else at_s + by_s
 
 
 def _held(state: State) -> frozenset[Vip]:

@@ -44,6 +44,7 @@ def decide(policy: Policy, state: State, now_s: float) -> Turn:
             taken_over=(),
             fence_failed=False,
             keepalived_stale=True,
+            fenced=(),
             fence_again_s=0.0,
         )
         return died, ()
@@ -81,27 +82,40 @@ def left(view: VrrpView | None) -> tuple[Vip, ...]:
 
 
 def _restore(policy: Policy, state: State, view: VrrpView, now_s: float, *, ours: bool) -> Turn:
-    """Remove what must go, then start what is ours to start, which removes what would not go."""
+    """Remove what must go, then start what is ours to start, which removes what would not go.
+
+    Where neither we nor a service manager have ever seen keepalived alive, it may be one that we do
+    not recognise: then only the peer's own word shows that it does not speak.
+    """
     dead_s = now_s if state.keepalived_dead_s is None else state.keepalived_dead_s
-    if not left(view) or not policy.fence or (ours and state.fence_failed):
-        return _start(policy, state, now_s) if ours else (state, ())
+    removable = bool(left(view)) and policy.fence
+    if ours and (state.fence_failed or not removable):
+        started, actions = _start(policy, state, now_s)
+        if actions:
+            return started, actions
+    if not removable:
+        return state, ()
+    sure = state.keepalived_lived or (state.keepalived is not None and state.keepalived.known)
+    tried = state.fenced if now_s < state.fence_again_s else ()
     vips = tuple(
         vip
         for seen in view.instances
-        if seen.instance.name in state.taken_over or now_s >= dead_s + _down_timer_s(seen.instance)
+        if seen.instance.name in state.taken_over
+        or (sure and now_s >= dead_s + _down_timer_s(seen.instance))
         for vip in seen.present
+        if vip not in tried
     )
     known = ours or state.keepalived_lived
-    if not vips or not known or now_s < state.fence_again_s:
+    if not vips or not known:
         return state, ()
     words = ", ".join(vip.address for vip in vips)
     action = RemoveVips(vips=vips, reason=f"keepalived is dead and has left {words} here")
-    return replace(state, fencing=action), (action,)
+    return replace(state, fencing=action, fenced=(*tried, *vips)), (action,)
 
 
 def _starting(service: ServiceState) -> bool:
     """Tell whether the unit is said to run, or about to: then its death is not known there yet."""
-    return manager.runs(service) and service.sub != "auto-restart"
+    return manager.runs(service) and service.sub not in {"auto-restart", "exited"}
 
 
 def _awaited(service: ServiceState, dead_for_s: float) -> bool:

@@ -59,7 +59,7 @@ def _over(state: State, intent: Intent, now_s: float) -> str:
     """Return why an order is over; empty while it holds."""
     if intent.until_s is not None and now_s >= intent.until_s:
         return "its time is over"
-    if intent.until_worker is None or state.phase is not Phase.UP:
+    if intent.until_worker is None or state.phase is not Phase.UP or state.unproven:
         return ""
     serves = _started(state) > intent.until_worker
     return "HAProxy has been started and serves" if serves else ""

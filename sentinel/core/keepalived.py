@@ -26,12 +26,15 @@ def climb(policy: Policy, state: State, now_s: float) -> Turn:
     """Climb the last rung: stop keepalived once the failure has lasted, if it runs at all.
 
     A keepalived that somebody else stopped is not ours to start again, so it is looked at first;
-    plain commands cannot tell, and are obeyed blindly.
+    plain commands cannot tell, and are obeyed blindly where no process is known either.
     """
     since_s = state.memory.failed_since_s
-    if not policy.stop_keepalived or since_s is None or now_s - since_s < policy.stop_after_s:
+    if not policy.stop_keepalived or since_s is None:
         return state, ()
-    if intent.paused(state):
+    since_s = max(since_s, state.down_since_s or since_s)  # it may have served in between
+    if now_s - since_s < policy.stop_after_s or intent.paused(state):
+        return state, ()
+    if state.keepalived_dead_s is not None:
         return state, ()
     if state.memory.keepalived_stopped and state.keepalived_retry_s is None:
         return state, ()

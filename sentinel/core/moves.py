@@ -63,8 +63,9 @@ def die(policy: Policy, state: State, now_s: float) -> Turn:
         name, level = "haproxy.not_found", "warning"
     report = Report(name=name, level=level, fields=last_words(state, reason))
     down_since_s = state.down_since_s if state.phase is Phase.HUNG else now_s
-    yielded = state.phase is Phase.HUNG or intent.stepped_down(state)
-    first = not yielded and not state.memory.attempt
+    told, memory = state.standing, state.memory
+    served = told is not None and told.serving and not told.lowered
+    first = served and not memory.attempt and memory.failed_since_s is None
     state = replace(state, down_since_s=down_since_s, unproven=False)
     state = replace(enter(state, Phase.DEAD, reason, now_s), staying=first)
     state, actions = ask_why(policy, state, now_s)
@@ -217,8 +218,9 @@ def fail(state: State, reason: str, now_s: float) -> Turn:
     report = Report(name="haproxy.failed", level="critical", fields=last_words(state, reason))
     reports = () if reason == state.failure else (report,)
     state = replace(state, memory=memory, failure=reason)
-    if since_s is None:
-        state = replace(state, keepalived_stale=True)
+    down_since_s = now_s if state.down_since_s is None else state.down_since_s
+    if since_s is None or state.keepalived_heard_s < down_since_s:
+        state = replace(state, keepalived_stale=True)  # what was heard is older than this outage
     return enter(state, Phase.FAILED, reason, now_s), reports
 
 

@@ -83,7 +83,7 @@ def _start_keepalived(policy: Policy, state: State, now_s: float) -> Turn:
     """Start the keepalived that sentinel has stopped, if it would not be told to yield."""
     if not state.memory.keepalived_stopped or intent.paused(state):
         return state, ()
-    if standing.failing(policy, state, now_s):
+    if standing.own_fault(policy, state, now_s):
         return state, ()
     return keepalived.act(state, StartKeepalived(reason="HAProxy is healthy again"), now_s)
 
@@ -211,7 +211,7 @@ def _holding(policy: Policy, state: State, now_s: float) -> Turn:
     if fault is not None:
         return fault
     state, reports = _proved_late(policy, state, now_s)
-    if standing.failing(policy, state, now_s):
+    if standing.own_fault(policy, state, now_s):
         return replace(state, healthy_since_s=now_s), reports
     healthy_s, hold_s = now_s - state.healthy_since_s, evidence.hold_s(policy, state)
     if healthy_s < hold_s:

@@ -16,11 +16,17 @@ from typing import Final
 from sentinel.actions import Report
 from sentinel.core import evidence, intent
 from sentinel.core.state import Phase, Policy, Standing, State, Turn
-from sentinel.model import SILENT, Code, PeerView, Scope, Verdict
+from sentinel.model import (
+    PEER_STALE_S,
+    PROCESS_STALE_S,
+    SILENT,
+    Code,
+    PeerView,
+    Scope,
+    Verdict,
+)
 from sentinel.vrrp import VrrpInstance
 
-#: A process check older than this proves nothing: the lease is left to run out.
-PROCESS_STALE_S: Final = 5.0
 #: The older version, whose skew counts in seconds: RFC 3768, Skew_Time.
 VRRP_V2: Final = 2
 #: Lowered by this, every priority is 1, and it is not yet FAULT.
@@ -33,8 +39,6 @@ DEGRADED_FROM_PCT: Final = 20
 SLOW_S: Final = 0.2
 #: A VIP that stays during a start stays for so long: HAProxy starts in a tenth of it.
 STAY_S: Final = 1.0
-#: What the peer said of itself is believed for so long.
-PEER_STALE_S: Final = 10.0
 #: The peer must have this much more of its servers, in percent, to be better.
 PEER_BETTER_PCT: Final = 10
 #: Answers that come from behind HAProxy; the peer may well give the same.
@@ -54,7 +58,7 @@ def standing(policy: Policy, state: State, now_s: float) -> Standing | None:
     if own:
         return Standing(serving=False, reason=own)
     down = intent.stepped_down(state)
-    if down and _vrrp_awaited(policy, state, now_s):
+    if (down or state.phase is Phase.HOLDING) and _vrrp_awaited(policy, state, now_s):
         return None  # what a predecessor said still holds
     if state.phase is Phase.HOLDING:
         return _held(policy, state, now_s)
@@ -120,7 +124,10 @@ def _held(policy: Policy, state: State, now_s: float) -> Standing:
     """Leave the VIP to the peer for as long as that one can serve, and not to nobody."""
     if policy.peer and _peer_fails(state, now_s):
         return Standing(serving=True, reason=f"{state.reason}; the peer cannot serve")
-    return _lowered(policy, state, LOWERED_MAX, state.reason)
+    held, told = _lowered(policy, state, LOWERED_MAX, state.reason), state.standing
+    if not held.serving and told and told.serving and policy.peer and not _heard(state, now_s):
+        return Standing(serving=True, reason=f"{state.reason}; the peer has fallen silent")
+    return held
 
 
 def _shared_fault(policy: Policy, state: State, reason: str, now_s: float) -> Standing:
@@ -209,6 +216,11 @@ def _heard(state: State, now_s: float) -> PeerView | None:
 def failing(policy: Policy, state: State, now_s: float) -> str:
     """Return why a living HAProxy is not worth the VIP: a check that yields is DOWN; else empty."""
     return next((reason for reason, _ in _faults(policy, state, now_s)), "")
+
+
+def own_fault(policy: Policy, state: State, now_s: float) -> str:
+    """Return why a living HAProxy is not worth the VIP, whatever the peer is; else empty."""
+    return next((reason for reason, shared in _faults(policy, state, now_s) if not shared), "")
 
 
 def _faults(policy: Policy, state: State, now_s: float) -> Iterator[tuple[str, bool]]:

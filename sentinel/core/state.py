@@ -26,7 +26,7 @@ from sentinel.model import (
     ServiceState,
     Verdict,
 )
-from sentinel.vrrp import VrrpView
+from sentinel.vrrp import Vip, VrrpView
 
 
 class Phase(Enum):
@@ -277,7 +277,8 @@ class State:
     keepalived_left_vips: bool = False  # when it died
     taken_over: tuple[str, ...] = ()  # the instances that the peer has spoken for since then
     fence_failed: bool = False  # its VIPs could not be removed
-    fence_again_s: float = 0.0  # not to be tried again before
+    fenced: tuple[Vip, ...] = ()  # VIPs whose removal was tried
+    fence_again_s: float = 0.0  # and is not to be tried again before
 
     # the service manager's opinion, and when it was last asked
     haproxy: ServiceState | None = None

@@ -59,12 +59,14 @@ class SystemdService:
         return _properties(shown.detail).get("LoadState") != "not-found"
 
     async def start(self) -> Outcome:
-        """Start the unit; one that waits for its automatic restart is restarted instead.
+        """Start the unit; where a start would wait or do nothing it is restarted instead.
 
-        systemd before 254 lets a start wait for the end of RestartSec's pause.
+        systemd before 254 lets a start wait for the end of RestartSec's pause, and a unit that
+        stays active without its processes, as an init script's does, needs none for systemd.
         """
         before = self._seen or await self.look()
-        return await self._bring_up("restart" if before.sub == "auto-restart" else "start")
+        again = before.sub in {"auto-restart", "exited"}
+        return await self._bring_up("restart" if again else "start")
 
     async def restart(self) -> Outcome:
         """Bring the unit up anew, at once: unlike start, this ends an automatic restart's pause.
