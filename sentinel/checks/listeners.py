@@ -4,21 +4,28 @@ SO_REUSEPORT lets a second HAProxy, or an old worker too hung to give up, listen
 address, and the kernel then shares the connections out among them: some requests work and some
 vanish. Its scope is its own: it must not pass for an answer of a frontend, nor for a process.
 
+A Unix socket is foreign only where its name is proven to mean the same file to both: a container
+has files of its own, and anybody may make some (user_namespaces(7)). Its connections are shared out
+to nobody, since its file leads to one socket, the last that was bound. So whoever holds no more
+than that is told of, may be another service, and never is an orphan.
+
 What a busy worker holds is read only when the listening sockets have changed, in a thread, and
 everybody else's descriptors only when a foreign listener is there.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sentinel.config import Pace
 from sentinel.model import Code, Listener, ListenersView, Observation, Proc, Scope, Verdict
-from sentinel.processes import procfs
+from sentinel.processes import arguments, procfs
 from sentinel.processes.identity import Identity
 
 if TYPE_CHECKING:
@@ -47,11 +54,15 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Learned:
-    """Who held what when it was read, and of which worker and sockets that is true."""
+    """Who held what when it was read, and of which worker and sockets that is true.
+
+    *elsewhere* are the Unix sockets of others that only have the name of one of *own*.
+    """
 
     worker: Proc
     inodes: frozenset[int]
     own: frozenset[int]
+    elsewhere: frozenset[int]
     holders: Mapping[int, Proc]
     leftovers: frozenset[Proc]
     until_s: float
@@ -125,7 +136,9 @@ class ListenersCheck:
         return learned, ListenersView(
             listeners=tuple(_listener(socket, worker) for socket in shared.own),
             foreign=tuple(
-                _listener(socket, learned.holders.get(socket.inode)) for socket in shared.foreign
+                _listener(socket, learned.holders.get(socket.inode))
+                for socket in shared.foreign
+                if socket.inode not in learned.elsewhere
             ),
             orphans=tuple(sorted(learned.leftovers - family)),
         )
@@ -136,16 +149,24 @@ class ListenersCheck:
         """Read who holds *sockets*."""
         inodes = frozenset(socket.inode for socket in sockets)
         own = inodes.intersection(procfs.socket_inodes(worker.pid))
-        foreign = frozenset(socket.inode for socket in share(sockets, own).foreign)
+        shared = share(sockets, own).foreign
+        foreign = frozenset(socket.inode for socket in shared)
         holders = find_holders(foreign, self._likely_first(instance)) if foreign else {}
-        lifetime_s = LEARNED_OF_FOREIGN_S if foreign else LEARNED_S
+        elsewhere = frozenset(
+            socket.inode
+            for socket in shared
+            if not socket.port and not _names_one_file(socket, holders.get(socket.inode), worker)
+        )
+        by_tcp = {holders[at.inode] for at in shared if at.port and at.inode in holders}
+        lifetime_s = LEARNED_OF_FOREIGN_S if foreign - elsewhere else LEARNED_S
         return _Learned(
             worker=worker,
             inodes=inodes,
             own=own,
+            elsewhere=elsewhere,
             holders=holders,
             leftovers=frozenset(
-                holder for holder in holders.values() if self._is_leftover(holder, instance, worker)
+                holder for holder in by_tcp if self._is_leftover(holder, instance, worker)
             ),
             until_s=time.monotonic() + lifetime_s,
         )
@@ -153,8 +174,9 @@ class ListenersCheck:
     def _is_leftover(self, holder: Proc, instance: Instance, worker: Proc) -> bool:
         """Tell whether *holder* is proven to be left over from our HAProxy.
 
-        It runs our configuration, no master of ours answers for it, and it is older than the
-        worker: a younger one may be a start under way or somebody's intent, and is only reported.
+        It runs our configuration, and all of it, for services may have a file in common; no master
+        of ours answers for it, and it is older than the worker: a younger one may be a start under
+        way or somebody's intent, and is only reported.
         """
         stat = procfs.read_stat(holder.pid)
         return (
@@ -163,6 +185,7 @@ class ListenersCheck:
             and holder.start_ticks < worker.start_ticks
             and (instance.master is None or stat.parent != instance.master.pid)
             and self._identity.is_ours(stat)
+            and _files(holder.pid) == _files(worker.pid)
         )
 
     def _likely_first(self, instance: Instance) -> Iterator[int]:
@@ -219,6 +242,33 @@ def find_holders(inodes: frozenset[int], pids: Iterable[int]) -> dict[int, Proc]
         if len(holders) == len(inodes):
             break
     return holders
+
+
+def _files(pid: int) -> tuple[str, ...]:
+    """Return the configuration files and folders that a process was started with, in order."""
+    return arguments.parse(procfs.argv(pid)).paths(procfs.link(pid, "cwd") or "/")
+
+
+def _names_one_file(socket: ListeningSocket, holder: Proc | None, worker: Proc) -> bool:
+    """Tell whether the socket's name is proven to mean the same file to *holder* and *worker*.
+
+    Either may have gone into a chroot since it was bound, as HAProxy does, and then no more can be
+    seen of what it meant than that they were in the same mount namespace.
+    """
+    if holder is None:
+        return False
+    theirs, ours = (procfs.link(proc.pid, "root") for proc in (holder, worker))
+    if theirs is None or theirs not in {"/", ours}:
+        return False
+    namespaces = {procfs.link(proc.pid, "ns/mnt") for proc in (holder, worker)}
+    if len(namespaces) == 1:
+        return None not in namespaces
+    path, _ = _address(socket)
+    try:
+        seen = [Path(f"/proc/{proc.pid}/root{path}").stat() for proc in (holder, worker)]
+    except OSError:
+        return False
+    return os.path.samestat(*seen)
 
 
 def _address(socket: ListeningSocket) -> tuple[str, int]:

@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ import pytest
 from hanging import hanging
 from haproxies import (
     DEADLINE_S,
+    EXECUTABLE,
     Haproxy,
     answering_config,
     free_port,
@@ -37,7 +40,7 @@ from sentinel.processes import procfs
 from sentinel.processes.sockdiag import ListeningSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from sentinel.model import Observation
@@ -299,6 +302,133 @@ async def test_another_program_on_our_port_is_foreign_and_no_orphan(tmp_path: Pa
     assert seen.detail == f"127.0.0.1:{port} is also held by process {os.getpid()}"
     assert [listener.holder for listener in view(seen).foreign] == [proc(os.getpid())]
     assert view(seen).orphans == ()
+
+
+@real
+async def test_a_service_with_a_file_in_common_is_no_orphan(tmp_path: Path) -> None:
+    """It has another file besides, and lives: whatever it shares with ours, it is not ours."""
+    port = free_port()
+    files = {name: tmp_path / f"{name}.cfg" for name in ("common", "theirs", "ours")}
+    files["common"].write_text(f"global\n    stats socket {tmp_path}/common.sock mode 600\n")
+    files["theirs"].write_text(f"{answering_config(free_port())}    bind 127.0.0.1:{port}\n")
+    files["ours"].write_text(answering_config(port))
+    other = start_haproxy(files["common"], flags=("-db", "-f", str(files["theirs"])))
+    try:
+        wait_until(lambda: other.answering_pid() == other.process.pid, "it answers")
+        left = proc(other.process.pid)
+        wait_until_older(left)
+        ours = start_haproxy(files["common"], flags=("-db", "-f", str(files["ours"])))
+        try:
+            wait_until(lambda: ours.answering_pid() == ours.process.pid, "ours answers")
+            instance = Instance(master=None, worker=proc(ours.process.pid))
+            seen = await checking(ours, lambda: instance)()
+            assert seen.verdict is Verdict.FAIL
+            assert {listener.holder for listener in view(seen).foreign} == {left}
+            assert ("127.0.0.1", port) in where(view(seen).foreign)
+            assert view(seen).orphans == ()
+        finally:
+            ours.kill()
+    finally:
+        other.kill()
+
+
+@real
+@pytest.mark.parametrize("shares", [True, False], ids=["with its port", "alone"])
+async def test_a_unix_socket_alone_makes_no_orphan(
+    tmp_path: Path,
+    shares: bool,  # noqa: FBT001  (a parameter of pytest's)
+) -> None:
+    """The same service may be run twice, on other ports: one environment each."""
+    ports = [port := free_port(), port if shares else free_port()]
+    config = tmp_path / "haproxy.cfg"
+    text = answering_config(port).replace(str(port), '"$PORT"')
+    config.write_text(f"{text}global\n    stats socket {tmp_path}/haproxy.sock mode 600\n")
+    launchers = [with_port(tmp_path, port) for port in ports]
+    other = start_haproxy(config, flags=("-db",), executable=launchers[0])
+    try:
+        wait_until(lambda: other.answering_pid() == other.process.pid, "it answers")
+        left = proc(other.process.pid)
+        wait_until_older(left)
+        ours = start_haproxy(config, flags=("-db",), executable=launchers[1])
+        try:
+            wait_until(lambda: ours.answering_pid() == ours.process.pid, "ours answers")
+            instance = Instance(master=None, worker=proc(ours.process.pid))
+            seen = await checking(ours, lambda: instance)()
+            assert seen.verdict is Verdict.FAIL
+            assert (str(tmp_path / "haproxy.sock"), 0) in where(view(seen).foreign)
+            assert view(seen).orphans == ((left,) if shares else ())
+        finally:
+            ours.kill()
+    finally:
+        other.kill()
+
+
+def with_port(folder: Path, port: int) -> str:
+    """Return a program that starts HAProxy with $PORT in its environment."""
+    return script(folder / f"on-{port}", f'PORT={port} exec {EXECUTABLE} "$@"')
+
+
+def script(path: Path, command: str) -> str:
+    """Return a program that executes a command of the shell's."""
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@real
+@needs_root
+@pytest.mark.parametrize("apart", [True, False])
+async def test_another_file_of_the_same_name_is_not_foreign(
+    tmp_path: Path,
+    apart: bool,  # noqa: FBT001  (a parameter of pytest's)
+) -> None:
+    """A container with our network has a /run of its own; a service of systemd's often has not."""
+    (folder := tmp_path / "run").mkdir()
+    mount = f"mount -t tmpfs none {folder} && " if apart else ""
+    command = f"""exec unshare -m sh -c '{mount}exec {EXECUTABLE} "$@"' - "$@" """
+    contained = script(tmp_path / "contained", command)
+    texts = [f"{answering_config(free_port())}    bind {folder}/web.sock\n" for _ in range(2)]
+    with (
+        running_haproxy(texts[0], tmp_path, flags=()) as haproxy,
+        running_haproxy(texts[1], tmp_path, flags=(), name="other", executable=contained) as other,
+    ):
+        seen = await checking(haproxy, lambda: instance_of(haproxy))()
+        holders = [listener.holder for listener in view(seen).foreign]
+        assert holders == ([] if apart else [proc(other.main_pid)])
+        assert seen.verdict is (Verdict.PASS if apart else Verdict.FAIL)
+
+
+#: Anybody may do as much, who may make a user namespace.
+JAILED = """import os, socket, sys
+jail, path = sys.argv[1:]
+os.makedirs(jail + os.path.dirname(path))
+with socket.socket(socket.AF_UNIX) as sock:
+    os.chroot(jail)
+    sock.bind(path)
+    sock.listen()
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+@real
+@needs_root
+async def test_a_file_in_a_jail_is_not_foreign(tmp_path: Path) -> None:
+    """It has the name of ours, and is somewhere else."""
+    with running_haproxy(answering_config(free_port()), tmp_path, flags=()) as haproxy:
+        argv = (sys.executable, "-c", JAILED, tmp_path / "jail", haproxy.stats_socket)
+        with jailed(argv):
+            seen = await checking(haproxy, lambda: instance_of(haproxy))()
+    assert (seen.verdict, view(seen).foreign) == (Verdict.PASS, ())
+
+
+@contextmanager
+def jailed(argv: Sequence[str | Path]) -> Iterator[None]:
+    """Run a program that says when it is ready, until its standard input ends."""
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        yield
 
 
 @real
