@@ -133,6 +133,7 @@ def _invocation(raw: Mapping[str, Any]) -> Invocation:
         env=tuple((name, value) for name, value in raw["env"]),
         cwd=raw["cwd"],
         inherited=int(raw.get("inherited", 0)),
+        doubt=str(raw.get("doubt", "")),
     )
     words = (word for pair in invocation.env for word in pair)
     _check_text((invocation.executable, *invocation.argv, *words, invocation.cwd))

@@ -237,7 +237,8 @@ class Wiring:
         """
         pid = self._main_pid()
         if pid not in {0, self._invoked_pid}:
-            read = partial(running, pid, self.config.haproxy)
+            known = self._invoked or self._configuration.invocation
+            read = partial(running, pid, self.config.haproxy, known)
             found = await self._asides.haproxy_cfg.run(read, READ_TIMEOUT_S)
             if found is not None:
                 self._invoked, self._invoked_pid = found, pid

@@ -32,6 +32,7 @@ INVOCATION = Invocation(
     argv=("-f", "/etc/haproxy/haproxy.cfg"),
     env=(("SECRET", "x"),),
     cwd="/",
+    doubt="MINE cannot be known",
 )
 
 _TIMES = st.floats(0, 1e9)

@@ -4,7 +4,8 @@ Rules of this file: HAProxy is asked with its own service's arguments, environme
 only when a file of its configuration, or the program itself, has changed; in between a run costs a
 few stat calls, in a thread, for a disk may hang. A verdict belongs to the files as they were before
 ``-c`` began to read them. A pass is no promise that a start succeeds (a port may be taken); a
-failure is one that it does not.
+failure is one that it does not, unless there is a doubt how the service starts (``invocation``):
+then it says nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _ERROR_CHARACTERS: Final = 300
 LOOK_TIMEOUT_S: Final = 3.0
 #: The dynamic loader's exit status, for a library that is missing; HAProxy has none like it.
 _NOT_LOADED: Final = 127
+
+#: HAProxy has judged, and would say the same again while nothing has changed.
+_ANSWERED: Final = frozenset({Code.PROCOK, Code.PROCERR})
 
 #: One file as it was: path, mtime, ctime, size, inode; zeros when it was not there.
 _Stamp = tuple[str, int, int, int, int]
@@ -87,13 +91,15 @@ class ConfigurationCheck:
             stamps = await self._look()
         except TimeoutError as error:
             return _unknown(Code.UNK, str(error))
+        except OSError as error:
+            return _unknown(Code.UNK, f"cannot look: {error}")
         invocation, judged = self.invocation, self._judged
         if judged is not None and (judged.invocation, judged.stamps) == (invocation, stamps):
             return replace(judged.observation, duration_ms=0.0)
         begun_s = time.monotonic()
         observation = await self._ask(invocation, tuple(path for path, *_ in stamps[1:]))
         observation = replace(observation, duration_ms=(time.monotonic() - begun_s) * 1000)
-        if observation.verdict is not Verdict.UNKNOWN:
+        if observation.code in _ANSWERED:
             self._judged = _Judgement(invocation=invocation, stamps=stamps, observation=observation)
         return observation
 
@@ -129,10 +135,10 @@ class ConfigurationCheck:
         if done.returncode == _NOT_LOADED:
             cure = "give sentinel.service the LD_LIBRARY_PATH that haproxy.service has"
             return _unknown(Code.UNK, f"{done.first_line}; {cure}")
-        return _judge(done, files)
+        return _judge(done, files, invocation.doubt)
 
 
-def _judge(done: Completed, files: tuple[str, ...]) -> Observation:
+def _judge(done: Completed, files: tuple[str, ...], doubt: str) -> Observation:
     """Read HAProxy's answer; only its exit code decides (management guide, -c)."""
     messages = _MESSAGE.findall(done.output)
     warnings = [text for level, text in messages if level == "WARNING"]
@@ -147,12 +153,19 @@ def _judge(done: Completed, files: tuple[str, ...]) -> Observation:
         error = f"{warnings[0]} ({error})"
     error = error[:_ERROR_CHARACTERS]
     if "Permission denied" in error and os.geteuid() != 0:
-        return _unknown(Code.UNK, f"{error}; let sentinel read it: HAProxy starts as root")
+        return _excused(Code.UNK, error, "let sentinel read it: HAProxy starts as root")
     if "Read-only file system" in error:  # a ring's backing-file, in the service's sandbox
         cure = "let sentinel write there: ReadWritePaths= in a drop-in of sentinel.service"
-        return _unknown(Code.UNK, f"{error}; {cure}")
+        return _excused(Code.UNK, error, cure)
+    if doubt:
+        return _excused(Code.PROCERR, error, doubt)
     view = ConfigurationView(valid=False, error=error, files=files)
     return _observation(Verdict.FAIL, Code.PROCERR, error, view)
+
+
+def _excused(code: Code, error: str, cure: str) -> Observation:
+    """Say of an error that it may be of our own making, and how to get rid of it."""
+    return _unknown(code, f"{error[: _ERROR_CHARACTERS - len(cure) - 2]}; {cure}")
 
 
 def _unknown(code: Code, detail: str) -> Observation:
@@ -174,7 +187,7 @@ def _observation(
 
 def _look(pid: int, settings: Haproxy, known: Invocation) -> tuple[Invocation, tuple[_Stamp, ...]]:
     """Return how *pid* was started, else what is *known*, and what changes with its files."""
-    found = (running(pid, settings) if pid else None) or known
+    found = (running(pid, settings, known) if pid else None) or known
     return found, tuple(_stamp(path) for path in (found.executable, *found.files))
 
 

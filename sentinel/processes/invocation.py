@@ -6,22 +6,25 @@ service gives the same Invocation after every start and reload.
 
 An Invocation is executed with our own rights, which may be root's, and a process may change what it
 says of itself. So one that runs as another user is believed only where nothing can come of it: it
-may point at files of root's, and its environment is ours.
+may point at files of root's, and its environment is ours. What was not believed for that reason, or
+may not be read, is told as a doubt.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from itertools import islice
+import stat
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sentinel.processes import arguments, procfs, trust
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from sentinel.config import Haproxy
 
@@ -78,6 +81,10 @@ _LOADING: Final = frozenset(
     }
 )
 _LOADING_PREFIXES: Final = ("LD_", "MALLOC_")
+#: "$NAME", "${NAME}" and ``.if defined(NAME)`` (configuration manual, 2.3 and 2.4).
+_VARIABLE: Final = re.compile(rb"(?:\$\{?|\bdefined\()([A-Za-z_][A-Za-z0-9_]*)")
+_VARIABLES_NAMED_MAX: Final = 3
+_PATH_CHARACTERS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,9 @@ class Invocation:
 
     *inherited* counts the sockets that the service manager holds and hands over, as descriptors
     from FIRST_INHERITED up (sd_listen_fds(3)); a configuration names them ``fd@3``, ``fd@4``, ...
+
+    *doubt* says what of it may be otherwise, so that the service may start with a configuration
+    that ``haproxy -c`` refuses, and what to do about it; empty where there is none.
     """
 
     executable: str
@@ -93,6 +103,7 @@ class Invocation:
     env: tuple[tuple[str, str], ...]
     cwd: str
     inherited: int = 0
+    doubt: str = ""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -115,16 +126,51 @@ def configured(settings: Haproxy) -> Invocation:
     )
 
 
-def running(pid: int, settings: Haproxy) -> Invocation | None:
+def running(pid: int, settings: Haproxy, known: Invocation) -> Invocation | None:
     """Read how process *pid* was started; None when it is not, or not yet, a HAProxy to be read.
 
-    A service manager's child carries the manager's name until it executes HAProxy.
+    A service manager's child carries the manager's name until it executes HAProxy. What is *known*
+    of the service stands where its process cannot be believed. Raises OSError.
     """
     is_us = trust.runs_as_us(pid)
-    found = _read(pid, settings, is_us=is_us)
+    said = _read(pid, settings, is_us=is_us)
     if trust.runs_as_us(pid) is not is_us:  # it has become another meanwhile
         return None
-    return found if is_us or found is None or _names_only_ours(found) else None
+    return said if is_us or said is None else _believed(said, known, configured(settings))
+
+
+def _believed(said: Invocation, *known: Invocation) -> Invocation:
+    """Take of what another user's process says what nothing can come of, and doubt the rest."""
+    basis = next((one for one in known if not _not_ours_alone(said, one)), None)
+    if basis is None:
+        basis = known[-1] if known[0].doubt else known[0]
+        path = _not_ours_alone(said, basis)[:_PATH_CHARACTERS]
+        doubt = f"HAProxy runs as another user and may decide what {path!r} is"
+        return replace(basis, doubt=f"{doubt}: name the files it is started with in haproxy.config")
+    if said.env == basis.env:
+        return said
+    ours = _lasting(os.environ.items())
+    differing = {name for name, _ in set(said.env) - set(ours)}
+    return _doubting(replace(said, env=ours), differing & _variables(said.files))
+
+
+def _doubting(invocation: Invocation, names: Collection[str]) -> Invocation:
+    """Say of which variables, that its configuration makes use of, the values are not known."""
+    if not names:
+        return invocation
+    listed = ", ".join(sorted(names)[:_VARIABLES_NAMED_MAX])
+    doubt = f"{listed} of HAProxy's service cannot be known: give sentinel.service the same"
+    return replace(invocation, doubt=doubt)
+
+
+def _variables(files: Iterable[str]) -> set[str]:
+    """Return the variables that these files make use of, as far as they can be read."""
+    found: set[str] = set()
+    for file in files:
+        with suppress(OSError):
+            if Path(file).is_file():
+                found.update(map(os.fsdecode, _VARIABLE.findall(Path(file).read_bytes())))
+    return found
 
 
 def _read(pid: int, settings: Haproxy, *, is_us: bool) -> Invocation | None:
@@ -138,26 +184,36 @@ def _read(pid: int, settings: Haproxy, *, is_us: bool) -> Invocation | None:
     cwd = _working_directory(folder)
     if not cwd and not arguments.parse(words).absolute:
         return None
+    ours = dict(os.environ)
     theirs = _environment(folder)
-    ours = tuple(os.environ.items())
-    return Invocation(
+    found = Invocation(
         executable=_executable(pid, words[0], settings, is_us=is_us),
         argv=tuple(_checked_options(words[1:])),
-        env=_lasting(_without_loading(theirs, ours) if is_us else ours),
+        env=_lasting(_without_loading((ours if theirs is None else theirs).items(), ours.items())),
         cwd=cwd or "/",
-        inherited=_inherited(pid, dict(theirs)),
+        inherited=_inherited(pid, theirs or {}),
     )
+    if theirs is not None:
+        return found
+    return _doubting(found, _variables(found.files) - ours.keys() - _SET_AT_START)
 
 
 def _is_named(program: str, settings: Haproxy) -> bool:
     return Path(program).name.startswith(("haproxy", Path(settings.executable).name))
 
 
-def _names_only_ours(invocation: Invocation) -> bool:
-    """Tell whether nobody but root or us decides what all its files and folders say."""
-    changed_to = arguments.parse((invocation.executable, *invocation.argv)).folder
-    folders = (invocation.cwd, os.path.normpath(Path(invocation.cwd, changed_to)))
-    return all(map(trust.leads_to_ours_alone, (*folders, *invocation.paths, *invocation.files)))
+def _not_ours_alone(said: Invocation, known: Invocation) -> str:
+    """Return the first file or folder of which others than root and us decide, or "".
+
+    What is named as in what is *known* may be whatever it is.
+    """
+    if (said.argv, said.cwd) == (known.argv, known.cwd):
+        return ""
+    words = arguments.parse((said.executable, *said.argv))
+    folders = (said.cwd, os.path.normpath(Path(said.cwd, words.folder)))
+    named = words.absolute and said.argv == known.argv
+    paths = (said.cwd,) if named else chain(folders, said.paths, said.files)
+    return next((path for path in paths if not trust.leads_to_ours_alone(path)), "")
 
 
 def _executable(pid: int, name: str, settings: Haproxy, *, is_us: bool) -> str:
@@ -181,14 +237,14 @@ def _is_file_of_ours(path: str) -> bool:
         return False
 
 
-def _environment(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Return the process's environment; our own where we may not read it."""
+def _environment(folder: Path) -> dict[str, str] | None:
+    """Return the process's environment; None where we may not read it."""
     try:
         words = (folder / "environ").read_bytes().split(b"\0")
     except OSError:
-        return tuple(os.environ.items())
+        return None
     pairs = (os.fsdecode(word).partition("=") for word in words if word)
-    return tuple((name, value) for name, _, value in pairs)
+    return {name: value for name, _, value in pairs}
 
 
 def _without_loading(
@@ -250,5 +306,13 @@ def _files(path: Path) -> tuple[Path, ...]:
     except OSError:
         return (path,)
     return tuple(
-        file for file in inside if file.suffix == ".cfg" and file.name[0] != "." and file.is_file()
+        file for file in inside if file.suffix == ".cfg" and file.name[0] != "." and _is_file(file)
     )
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether HAProxy loads it: one that it cannot look at, it refuses to start with."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from hanging import hanging
-from haproxies import EXECUTABLE, answering_config, free_port, running_haproxy
+from haproxies import EXECUTABLE, answering_config, free_port, running_haproxy, wait_until
 from heldsockets import launcher
+from namespaces import needs_root
+from privileges import folder_for_all
+from threadless import run_threadless
 
 from sentinel.aside import Aside
 from sentinel.checks.configuration import ConfigurationCheck
 from sentinel.config import CONFIGURATION_PACE, Haproxy, Pace
 from sentinel.model import Code, ConfigurationView, Observation, Scope, Verdict
 from sentinel.processes.invocation import Invocation
+from sentinel.processes.trust import runs_as_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,6 +331,89 @@ async def test_a_bind_on_an_inherited_socket_is_valid(tmp_path: Path) -> None:
         seen = await check()
     assert seen.verdict is Verdict.FAIL
     assert "cannot use file descriptor '5'" in seen.detail
+
+
+@pytest.mark.real
+async def test_a_refusal_that_is_in_doubt_says_nothing(
+    config: Path, counted: tuple[str, Callable[[], int]]
+) -> None:
+    """HAProxy may run with what is refused without its environment; a pass stays one."""
+    executable, runs = counted
+    invocation = Invocation(
+        executable=executable, argv=("-f", str(config)), env=(), cwd="/", doubt="mend it"
+    )
+    check = check_of(Haproxy(), invocation=invocation)
+    assert (await check()).verdict is Verdict.PASS
+    change(config, "mode http", 'mode "$MODE"')
+    seen = await check()
+    assert (seen.verdict, seen.view) == (Verdict.UNKNOWN, None)
+    assert "unknown proxy mode ''" in seen.detail
+    assert seen.detail.endswith("; mend it")
+    assert not await judges(check)
+    assert runs() == 2
+
+
+@needs_root
+@pytest.mark.real
+async def test_a_haproxy_that_has_become_its_user_is_not_called_invalid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its environment is believed no more, and so nothing is known where that matters."""
+    port = free_port()
+    text = answering_config(port).replace(str(port), "${MY_PORT}")
+    with folder_for_all() as folder:
+        monkeypatch.setenv("MY_PORT", str(port))
+        text = f"global\n    user nobody\n{text}"
+        with running_haproxy(text, folder, flags=()) as haproxy:
+            monkeypatch.delenv("MY_PORT")
+            wait_until(lambda: not runs_as_us(haproxy.main_pid), "it has become its user")
+            check = check_of(Haproxy(), pid=lambda: haproxy.main_pid)
+            seen = await check()
+            assert (seen.verdict, seen.code) == (Verdict.UNKNOWN, Code.PROCERR)
+            assert "MY_PORT of HAProxy's service cannot be known" in seen.detail
+            monkeypatch.setenv("MY_PORT", str(port))
+            again = await check_of(Haproxy(), pid=lambda: haproxy.main_pid)()
+            assert (again.verdict, again.detail) == (Verdict.PASS, "valid")
+            change(haproxy.config, "", "nonsense\n")
+            again = await check_of(Haproxy(), pid=lambda: haproxy.main_pid)()
+            assert again.verdict is Verdict.FAIL
+
+
+@pytest.mark.real
+async def test_a_file_that_cannot_be_looked_at_fails(tmp_path: Path) -> None:
+    """HAProxy does not start with it; when it is gone all is well again."""
+    (tmp_path / "a.cfg").write_text(answering_config(free_port()))
+    check = configuration(tmp_path)
+    assert (await check()).verdict is Verdict.PASS
+    (tmp_path / "z.cfg").symlink_to("n" * 300)
+    seen = await check()
+    assert seen.verdict is Verdict.FAIL
+    assert "File name too long" in seen.detail
+    (tmp_path / "z.cfg").unlink()
+    assert (await check()).verdict is Verdict.PASS
+
+
+#: A check that looks where no thread can be had.
+REFUSED = """
+from sentinel.aside import Aside
+from sentinel.checks.configuration import ConfigurationCheck
+from sentinel.config import CONFIGURATION_PACE, Haproxy
+
+async def main():
+    begin_no_thread()
+    check = ConfigurationCheck(Haproxy(), CONFIGURATION_PACE, lambda: 0, Aside("looking"))
+    seen = await check()
+    assert seen.verdict.name == "UNKNOWN", seen
+    assert seen.detail == "cannot look: [Errno 11] no thread for looking", seen
+
+asyncio.run(main())
+"""
+
+
+@needs_root
+def test_what_cannot_be_looked_at_is_unknown() -> None:
+    """And nothing that ends sentinel; a service at its TasksMax= has no thread to look in."""
+    assert run_threadless(REFUSED) == ""
 
 
 async def test_a_missing_program_with_inherited_sockets_is_unknown(config: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,7 @@ from haproxies import (
 )
 from heldsockets import launcher
 from namespaces import needs_root
-from privileges import NOBODY, folder_for_all
+from privileges import NOBODY, as_nobody, folder_for_all
 
 from sentinel.config import Haproxy
 from sentinel.processes.invocation import Invocation, configured, running
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 SETTINGS: Final = Haproxy()
+KNOWN: Final = configured(SETTINGS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def _fills(writer: int) -> bool:
 
 def read(pid: int) -> Invocation:
     """Read an invocation that has to be readable."""
-    found = running(pid, SETTINGS)
+    found = running(pid, SETTINGS, KNOWN)
     assert found is not None
     return found
 
@@ -169,9 +170,12 @@ def test_another_users_process_may_not_name_its_own_files(public: Path, words: s
     os.chown(public / "theirs", NOBODY, 0)
     argv = words.replace("F", str(public)).split()
     with pretender(public, argv, user=NOBODY) as haproxy:
-        assert running(haproxy.pid, SETTINGS) is None
+        found = read(haproxy.pid)
+    assert found == replace(KNOWN, doubt=found.doubt)
+    assert f"may decide what '{public}/theirs" in found.doubt
     with pretender(public, argv) as haproxy:
-        assert running(haproxy.pid, SETTINGS) is not None, "root may"
+        found = read(haproxy.pid)
+    assert (found.argv, found.doubt) == (tuple(argv), ""), "root may"
 
 
 @needs_root
@@ -179,7 +183,53 @@ def test_another_users_process_may_not_stand_anywhere(public: Path) -> None:
     """The configuration's relative files are looked for there."""
     words = ["-f", str(public)]
     with pretender(public, words, user=NOBODY, cwd="/tmp") as haproxy:
-        assert running(haproxy.pid, SETTINGS) is None
+        found = read(haproxy.pid)
+    assert found == replace(KNOWN, doubt=found.doubt)
+    assert "may decide what '/tmp' is" in found.doubt
+
+
+@needs_root
+def test_another_users_process_may_name_what_is_known(public: Path) -> None:
+    """What root's process named, or the settings name, is no less root's for being a link."""
+    (public / "a.cfg").symlink_to("/etc/hosts")
+    words = ["-f", str(public / "a.cfg")]
+    with pretender(public, words, user=NOBODY) as haproxy:
+        assert "a.cfg" in read(haproxy.pid).doubt
+        before = replace(KNOWN, argv=tuple(words))
+        named = Haproxy(config=(words[1],))
+        for settings, known in ((SETTINGS, before), (named, replace(KNOWN, doubt="of old"))):
+            found = running(haproxy.pid, settings, known)
+            assert found is not None
+            assert (found.argv, found.doubt) == (tuple(words), "")
+    with pretender(public, words, user=NOBODY, cwd=str(public)) as haproxy:
+        found = running(haproxy.pid, SETTINGS, before)
+        assert found is not None
+        assert (found.argv, found.cwd, found.doubt) == (tuple(words), str(public), "")
+
+
+@needs_root
+@pytest.mark.parametrize("use", ['bind "${MINE}"', 'bind "$MINE"', ".if defined(MINE)"])
+def test_variables_of_another_users_process_are_in_doubt(public: Path, use: str) -> None:
+    """Those that its configuration makes use of, unless they are known to be so, or ours."""
+    (public / "a.cfg").write_text(use)
+    with pretender(public, ["-f", str(public)], user=NOBODY, env={"MINE": "1"}) as haproxy:
+        found = read(haproxy.pid)
+        assert found.env == configured(SETTINGS).env
+        assert found.doubt.startswith("MINE of HAProxy's service cannot be known")
+        before = replace(found, env=(("MINE", "1"),))
+        assert running(haproxy.pid, SETTINGS, before) == replace(before, doubt="")
+        (public / "a.cfg").write_text("bind $OTHER MINE")
+        assert read(haproxy.pid).doubt == ""
+
+
+@needs_root
+def test_variables_that_may_not_be_read_are_in_doubt(public: Path) -> None:
+    """All that the configuration makes use of and we do not have."""
+    (public / "a.cfg").write_text('bind "$MINE"\nlocalpeer "$HAPROXY_LOCALPEER"\nlog "$PATH"')
+    with pretender(public, ["-f", str(public)]) as haproxy, as_nobody():
+        found = read(haproxy.pid)
+    assert found.doubt.startswith("MINE of HAProxy's service cannot be known")
+    assert found.argv == ("-f", str(public))
 
 
 @pytest.mark.real
@@ -224,7 +274,7 @@ def test_the_name_of_a_process_is_not_executed(tmp_path: Path) -> None:
     shutil.copy("/bin/true", other / "haproxy")
     with pretender(tmp_path, ["-f", "/a"], name=str(other / "haproxy")) as haproxy:
         assert read(haproxy.pid).executable == str(haproxy.program)
-        configured_so = running(haproxy.pid, Haproxy(executable=str(other / "haproxy")))
+        configured_so = running(haproxy.pid, Haproxy(executable=str(other / "haproxy")), KNOWN)
     assert configured_so is not None
     assert configured_so.executable == str(other / "haproxy"), "a wrapper, for all we know"
 
@@ -252,7 +302,7 @@ def test_a_removed_program_gives_the_configured_one(tmp_path: Path) -> None:
     """A program that is gone for good is replaced by the one that the settings name."""
     with pretender(tmp_path, ["-f", "/a"]) as haproxy:
         haproxy.program.unlink()
-        found = running(haproxy.pid, Haproxy(executable="/bin/true"))
+        found = running(haproxy.pid, Haproxy(executable="/bin/true"), KNOWN)
     assert found is not None
     assert found.executable == "/bin/true"
 
@@ -260,7 +310,7 @@ def test_a_removed_program_gives_the_configured_one(tmp_path: Path) -> None:
 def test_another_program_is_not_haproxy(tmp_path: Path) -> None:
     """A pid that was reused, or a child before its exec, is never taken for HAProxy."""
     with pretender(tmp_path, ["-f", "/a"], name="/usr/bin/vim") as other:
-        assert running(other.pid, SETTINGS) is None
+        assert running(other.pid, SETTINGS, KNOWN) is None
 
 
 def test_a_dead_process_tells_nothing() -> None:
@@ -268,10 +318,10 @@ def test_a_dead_process_tells_nothing() -> None:
     process = subprocess.Popen(["/bin/true"])
     try:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert running(process.pid, SETTINGS) is None
+        assert running(process.pid, SETTINGS, KNOWN) is None
     finally:
         process.wait()
-    assert running(process.pid, SETTINGS) is None
+    assert running(process.pid, SETTINGS, KNOWN) is None
 
 
 def test_settings_speak_until_a_process_can() -> None:
@@ -286,6 +336,14 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     for name in ("b.cfg", "a.cfg", ".hidden.cfg", "a.cfg.bak", "notes"):
         (tmp_path / name).touch()
     (tmp_path / "c.cfg").mkdir()
+    found = Invocation(executable="x", argv=("-f", str(tmp_path)), env=(), cwd="/")
+    assert found.files == (str(tmp_path / "a.cfg"), str(tmp_path / "b.cfg"))
+
+
+def test_what_cannot_be_looked_at_is_a_file(tmp_path: Path) -> None:
+    """HAProxy refuses to start with it in its folder; a file system that fails is no other."""
+    (tmp_path / "a.cfg").symlink_to("n" * 300)
+    (tmp_path / "b.cfg").symlink_to("nothing")
     found = Invocation(executable="x", argv=("-f", str(tmp_path)), env=(), cwd="/")
     assert found.files == (str(tmp_path / "a.cfg"), str(tmp_path / "b.cfg"))
 
@@ -330,6 +388,6 @@ def test_a_chrooted_haproxy_with_relative_files(
     try:
         root = Path(f"/proc/{haproxy.process.pid}/root")
         wait_until(lambda: root.readlink() == tmp_path, "haproxy has changed its root")
-        assert running(haproxy.process.pid, SETTINGS) is None
+        assert running(haproxy.process.pid, SETTINGS, KNOWN) is None
     finally:
         haproxy.kill()
