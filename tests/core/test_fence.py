@@ -1,7 +1,7 @@
 """What a keepalived that died has left, where a scenario has too few instances."""
 
 from sentinel.actions import RemoveVips, StartKeepalived
-from sentinel.core import CheckPolicy, Memory, Phase, Policy, State, step
+from sentinel.core import CheckPolicy, Phase, Policy, State, step
 from sentinel.events import (
     Event,
     Finished,
@@ -10,7 +10,15 @@ from sentinel.events import (
     Observed,
     Tick,
 )
-from sentinel.model import Code, Observation, Scope, ServiceState, Verdict
+from sentinel.model import (
+    Code,
+    Instance,
+    Observation,
+    Proc,
+    Scope,
+    ServiceState,
+    Verdict,
+)
 from sentinel.vrrp import InstanceView, Vip, VrrpInstance, VrrpView
 
 VIPS = {
@@ -26,7 +34,8 @@ class Node:
 
     def __init__(self) -> None:
         """HAProxy serves, and keepalived has not been seen."""
-        self.state = State(phase=Phase.UP, memory=Memory())
+        haproxy = Instance(master=None, worker=Proc(pid=100, start_ticks=1))
+        self.state = State(phase=Phase.UP, instance=haproxy)
 
     def take(self, now_s: float, event: Event) -> list[tuple[Vip, ...]]:
         """Return what is to be removed after *event*."""
