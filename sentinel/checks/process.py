@@ -14,6 +14,7 @@ import asyncio
 import os
 import time
 from contextlib import ExitStack
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from sentinel.model import Code, Instance, Observation, ProcessView, Scope, Verdict
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: A search through all processes costs 5 to 30 ms, so it is made at most this often.
 SEARCH_S: Final = 2.0
+#: Strangers that are looked at in one: somebody may start thousands.
+STRANGERS_MAX: Final = 4
 #: In a reload the old worker is told to finish before the new one is forked (main in haproxy.c),
 #: and an idle one is gone at once. A worker that crashes takes its master with it in milliseconds,
 #: unless no-exit-on-failure is set: only then is a death believed this much later.
@@ -230,29 +233,32 @@ class ProcessCheck:
     def _search(self) -> Watch | None:
         """Search all processes; of several that are nobody's child here, prefer a parent.
 
-        Anybody may start one with our configuration: others' are told of, and not believed.
+        Anybody may start one with our configuration: others' are told of, and not believed. So
+        whose it is comes first, and strangers are looked at when there is nobody else.
         """
         now_s = time.monotonic()
         if now_s - self._searched_s < SEARCH_S:
             return None
         self._searched_s = now_s
-        stats = (procfs.read_stat(pid) for pid in procfs.pids_named(self._identity.names))
-        ours = {stat.proc.pid: stat for stat in stats if stat and self._identity.is_ours(stat)}
-        parents = {stat.parent for stat in ours.values()}
-        mains = [stat for stat in ours.values() if stat.parent not in ours]
-        mains.sort(
-            key=lambda stat: (
-                trust.runs_as_us(stat.proc.pid),
-                stat.proc.pid in parents,
-                stat.proc.start_ticks,
-            )
-        )
-        found = self._adopt(mains[-1].proc.pid, self._is_ours_unnamed) if mains else None
-        self._stranger = _describe_stranger(mains[-1]) if mains and found is None else ""
+        named = map(procfs.read_stat, procfs.pids_named(self._identity.names))
+        stats = [stat for stat in named if stat is not None and stat.alive]
+        parents = {stat.parent for stat in stats}
+        stats.sort(key=lambda stat: (stat.proc.pid in parents, stat.proc.start_ticks), reverse=True)
+        ours = {stat.proc.pid: stat for stat in stats if self._is_ours_unnamed(stat)}
+        main = next((pid for pid, stat in ours.items() if stat.parent not in ours), 0)
+        found = self._adopt(main, self._is_ours_unnamed)
+        self._stranger = "" if ours else self._claimant(stats)
         return found
 
     def _is_ours_unnamed(self, stat: Stat) -> bool:
         return trust.runs_as_us(stat.proc.pid) and self._identity.is_ours(stat)
+
+    def _claimant(self, named: list[Stat]) -> str:
+        """Describe a stranger that claims to be ours, of the first few that are nobody's worker."""
+        trusted = {stat.proc.pid for stat in named if trust.runs_as_us(stat.proc.pid)}
+        strangers = (stat for stat in named if trusted.isdisjoint((stat.proc.pid, stat.parent)))
+        few = filter(self._identity.is_claimed, islice(strangers, STRANGERS_MAX))
+        return next(filter(None, map(_describe_stranger, few)), "")
 
     def _adopt(self, pid: int, accept: Callable[[Stat], bool]) -> Watch | None:
         """Watch *pid* first and ask who it is then, so that it cannot be another by now."""

@@ -6,7 +6,8 @@ process is judged by its name and arguments alone.
 
 All of that anybody may pretend to. So a process that nobody but itself names has to be run by root
 or by ourselves: HAProxy may have become its ``user``, but then the service manager or a pidfile of
-root's names it.
+root's names it. Of a stranger no more is read than tells whom he pretends to be, and no path of his
+is followed: he might have made it long, and what it leads to slow.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sentinel.processes import arguments, procfs, trust
 
 if TYPE_CHECKING:
     from sentinel.config import Haproxy
+    from sentinel.processes.arguments import Arguments
     from sentinel.processes.procfs import Stat
 
 #: A container shares neither, unless it was told to. Mount namespaces say nothing: systemd gives
@@ -56,6 +58,21 @@ class Identity:
         pid = stat.proc.pid
         return self.is_haproxy(stat) and self._in_our_namespaces(pid) and self._runs_our_config(pid)
 
+    def is_claimed(self, stat: Stat) -> bool:
+        """Tell whether a stranger's process, in our namespaces, names our configuration as its own.
+
+        By its first arguments (``arguments.beginning``), and by their words alone.
+        """
+        pid = stat.proc.pid
+        if not self.is_haproxy(stat) or not self._in_our_namespaces(pid):
+            return False
+        given = arguments.parse(arguments.beginning(pid))
+        paths = given.paths(procfs.link(pid, "cwd") or "/")
+        return not given.checks_only and (
+            self._ends_as_ours(pid, given)
+            or any(_means(path, ours) for ours in self._config for path in paths)
+        )
+
     def _in_our_namespaces(self, pid: int) -> bool:
         theirs = {name: procfs.link(pid, name) for name in _NAMESPACES}
         return all(theirs[name] in {None, ours} for name, ours in self._namespaces.items())
@@ -65,22 +82,24 @@ class Identity:
         given = arguments.parse(procfs.argv(pid))
         if given.checks_only:
             return False
-        cwd, root = procfs.link(pid, "cwd"), procfs.link(pid, "root")
-        if cwd is None or root not in {"/", None}:
-            # It was changed by chroot or may not be read, and with it what relative names mean.
-            tails = tuple(f"/{file.removeprefix('./')}" for file in given.files if file[:1] != "/")
-            if tails and any(path.endswith(tails) for path in self._config):
-                return True
-        return any(
-            _means(path, ours) and _is_same_file(pid, ours)
+        paths = given.paths(procfs.link(pid, "cwd") or "/")
+        return self._ends_as_ours(pid, given) or any(
+            _means(os.path.realpath(path), os.path.realpath(ours)) and _is_same_file(pid, ours)
             for ours in self._config
-            for path in given.paths(cwd or "/")
+            for path in paths
         )
+
+    def _ends_as_ours(self, pid: int, given: Arguments) -> bool:
+        """Compare relative names, where it cannot be seen what they were relative to (chroot)."""
+        if procfs.link(pid, "cwd") is not None and procfs.link(pid, "root") in {"/", None}:
+            return False
+        tails = tuple(f"/{file.removeprefix('./')}" for file in given.files if file[:1] != "/")
+        return bool(tails) and any(path.endswith(tails) for path in self._config)
 
 
 def _means(path: str, ours: str) -> bool:
     """Tell whether both are one file or directory, or one is a file in the other."""
-    one, other = Path(os.path.realpath(path)), Path(os.path.realpath(ours))
+    one, other = Path(path), Path(ours)
     return one in {other, other.parent} or one.parent == other
 
 

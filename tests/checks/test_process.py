@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from calls import counting_calls
 from haproxies import (
     DEADLINE_S,
     EXECUTABLE,
@@ -27,11 +29,11 @@ from haproxies import (
     wait_until,
 )
 from pidreuse import running_as
-from privileges import IS_ROOT, NOBODY, as_nobody
+from privileges import IS_ROOT, NOBODY, as_nobody, folder_for_all
 from processes import descriptors
 
 from sentinel import config
-from sentinel.checks.process import ProcessCheck
+from sentinel.checks.process import STRANGERS_MAX, ProcessCheck
 from sentinel.model import Code, Observation, Proc, ProcessView, Verdict
 from sentinel.processes import procfs
 
@@ -348,6 +350,42 @@ async def test_a_haproxy_that_only_its_own_user_names_is_not_ours(
             f"process {haproxy.main_pid} of user {NOBODY} runs its configuration, but neither"
             " haproxy.service nor a pidfile of root's (haproxy.pidfile) names it"
         )
+
+
+@needs_root
+async def test_strangers_cannot_hold_up_a_look(tmp_path: Path) -> None:
+    """Of a few the first words are read and none of their paths is followed, however many."""
+    cfg = tmp_path / "haproxy.cfg"
+    with folder_for_all() as folder, ExitStack() as stack:
+        claimant = stack.enter_context(stranger(folder, "-f", str(cfg)))
+        younger_s = (proc(claimant).start_ticks + 2) / procfs.TICKS_PER_S
+        wait_until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > younger_s, "the next tick")
+        others = [ExitStack() for _ in range(STRANGERS_MAX)]
+        for other in others:
+            stack.enter_context(other)
+            other.enter_context(stranger(folder, *["-f", f"{tmp_path}/x/"] * 2000))
+        with checking_for(cfg, tmp_path / "none") as check:
+            with counting_calls() as calls:
+                seen = await check()
+            assert seen.detail == f"no process runs {cfg}"
+            assert calls["lstat"] + calls["stat"] + calls["normpath"] < 200
+        others[0].close()
+        with checking_for(cfg, tmp_path / "none") as check:
+            seen = await check()
+        assert (roles(seen), seen.code) == ((None, None, ()), Code.PROCERR)
+        assert seen.detail.startswith(f"process {claimant} of user {NOBODY} runs its configuration")
+
+
+@contextmanager
+def stranger(folder: Path, *words: str) -> Iterator[int]:
+    """Run another user's program under the name of HAProxy, with these arguments."""
+    program = folder / "haproxy"
+    if not program.exists():
+        shutil.copy(Path("/bin/sh").resolve(), program)
+    argv = (str(program), "-s", *words)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, user=NOBODY) as process:
+        wait_until(lambda: procfs.argv(process.pid)[1:2] == ("-s",), "it executes")
+        yield process.pid
 
 
 @needs_root

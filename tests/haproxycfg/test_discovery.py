@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from calls import counting_calls
 from configurations import ARTICLE
 from haproxies import DEFAULTS, free_port, running_haproxy
 from hypothesis import given
@@ -160,14 +159,10 @@ def test_a_wide_range_costs_no_more_than_its_listeners() -> None:
 
 
 def calls(body: Callable[[], object]) -> int:
-    """Count the calls of functions, Python's and C's, that *body* makes."""
-    events: Counter[str] = Counter()
-    sys.setprofile(lambda _frame, event, _argument: events.update((event,)))
-    try:
+    """Count the calls that *body* makes."""
+    with counting_calls() as counted:
         body()
-    finally:
-        sys.setprofile(None)
-    return events["call"] + events["c_call"]
+    return counted.total()
 
 
 def test_a_vip_on_the_peer_is_not_probed() -> None:
