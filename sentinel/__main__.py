@@ -37,12 +37,15 @@ def parser() -> argparse.ArgumentParser:
         command.add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.description = (subparser.description or "").replace("``", "")
+        subparser.set_defaults(refuse=subparser.error)
     return top
 
 
 def main() -> int:
     """Run one subcommand; the exit status is the subcommand's own."""
-    args = parser().parse_args()
+    args, unknown = parser().parse_known_args()
+    if unknown:  # the subcommand's own usage helps, and not the whole program's
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return int(args.run(args))
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from haproxies import wait_until
 
 from sentinel.model import Proc
-from sentinel.processes import procfs
+from sentinel.processes import listing, procfs
 from sentinel.vrrp import Vip, VrrpInstance
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ def contained_under_its_name(folder: Path, namespace: str, *argv: str) -> Iterat
     with subprocess.Popen((*wrapper, program, *argv[1:]), stdin=subprocess.PIPE) as process:
         try:
             wait_until(
-                lambda: [_runs(pid, program) for pid in procfs.children(process.pid)] == [True],
+                lambda: [_runs(pid, program) for pid in listing.children(process.pid)] == [True],
                 "it runs",
             )
-            yield proc_of(*procfs.children(process.pid))
+            yield proc_of(*listing.children(process.pid))
         finally:
             process.kill()
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.config import Pace
 from sentinel.model import Code, Listener, ListenersView, Observation, Proc, Scope, Verdict
-from sentinel.processes import arguments, procfs
+from sentinel.processes import arguments, listing, procfs
 from sentinel.processes.identity import Identity
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class ListenersCheck:
         """Yield all pids: old workers, other HAProxys, the rest of the machine."""
         yield from (proc.pid for proc in instance.old)
         others = []
-        for pid in procfs.pids():
+        for pid in listing.pids():
             stat = procfs.read_stat(pid)
             if stat is not None and stat.name in self._identity.names:
                 yield pid

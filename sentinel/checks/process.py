@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from sentinel.model import Code, Instance, Observation, ProcessView, Scope, Verdict
-from sentinel.processes import procfs, trust
+from sentinel.processes import listing, procfs, trust
 from sentinel.processes.identity import Identity, read_pidfile
 from sentinel.processes.watch import adopt, living
 from sentinel.processes.workers import Workers
@@ -240,7 +240,7 @@ class ProcessCheck:
         if now_s - self._searched_s < SEARCH_S:
             return None
         self._searched_s = now_s
-        named = map(procfs.read_stat, procfs.pids_named(self._identity.names))
+        named = map(procfs.read_stat, listing.pids_named(self._identity.names))
         stats = [stat for stat in named if stat is not None and stat.alive]
         parents = {stat.parent for stat in stats}
         stats.sort(key=lambda stat: (stat.proc.pid in parents, stat.proc.start_ticks), reverse=True)

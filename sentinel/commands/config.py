@@ -35,10 +35,9 @@ def add_parser(subparsers: Subparsers) -> None:
     for verb, text in _HELP.items():
         verb_parser = verbs.add_parser(verb, help=text, description=text)
         if verb != "schema":
-            verb_parser.add_argument(
-                "file", nargs="?", default=CONFIG_DEFAULT, metavar="FILE", help="(%(default)s)"
-            )
-        verb_parser.set_defaults(run=run)
+            verb_parser.add_argument("file", nargs="?", metavar="FILE", help=f"({CONFIG_DEFAULT})")
+            verb_parser.add_argument("--config", metavar="FILE", help="the same, as elsewhere")
+        verb_parser.set_defaults(run=run, refuse=verb_parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,15 +47,16 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "schema":
         print(schema(), end="")
         return 0
+    path = args.file or args.config or CONFIG_DEFAULT
     try:
-        config = load(args.file)
+        config = load(path)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
     if args.verb == "show":
         print(dump(config), end="")
-    elif os.path.exists(args.file):  # noqa: PTH110  (pathlib costs its import)
-        print(f"{args.file}: valid")
+    elif os.path.exists(path):  # noqa: PTH110  (pathlib costs its import)
+        print(f"{path}: valid")
     else:
-        print(f"{args.file}: there is no such file, so the defaults apply")
+        print(f"{path}: there is no such file, so the defaults apply")
     return 0

@@ -58,8 +58,10 @@ def add_parser(subparsers: Subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", metavar="FILE", help="write to FILE, by rename (stdout)")
-    parser.add_argument("--socket", metavar="PATH", help="(default: the configured one)")
-    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="(%(default)s)")
+    parser.add_argument("--socket", metavar="PATH", help="status socket (the configured one)")
+    parser.add_argument(
+        "--config", default=CONFIG_DEFAULT, metavar="FILE", help="sentinel.toml (%(default)s)"
+    )
     parser.set_defaults(run=run)
 
 

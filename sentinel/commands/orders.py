@@ -36,12 +36,24 @@ def add_order_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if name != "resume":
-        parser.add_argument("--for", dest="for_s", type=_lasting, metavar="TIME", help="30m, 2h")
+        parser.add_argument(
+            "--for",
+            dest="for_s",
+            type=_lasting,
+            metavar="TIME",
+            help="end it by itself after so long, as 30m or 2h (sentinel resume ends it)",
+        )
         parser.add_argument("--reason", default="", help="shown in status and logs")
         parser.add_argument(
-            "--wait", type=_duration, default=15.0, metavar="TIME", help="for the VIP (15s)"
+            "--wait",
+            type=_duration,
+            default=15.0,
+            metavar="TIME",
+            help="how long to wait until another node serves (15s)",
         )
-    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="(%(default)s)")
+    parser.add_argument(
+        "--config", default=CONFIG_DEFAULT, metavar="FILE", help="sentinel.toml (%(default)s)"
+    )
     return parser
 
 

@@ -41,8 +41,10 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="SECONDS",
         help="show it again every SECONDS (default 2) until interrupted",
     )
-    parser.add_argument("--socket", metavar="PATH", help="(default: the configured one)")
-    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="(%(default)s)")
+    parser.add_argument("--socket", metavar="PATH", help="status socket (the configured one)")
+    parser.add_argument(
+        "--config", default=CONFIG_DEFAULT, metavar="FILE", help="sentinel.toml (%(default)s)"
+    )
     parser.set_defaults(run=run)
 
 

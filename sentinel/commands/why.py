@@ -63,8 +63,10 @@ def add_parser(subparsers: Subparsers) -> None:
         "--last", type=_number, default=2, metavar="N", help="so many moves (default: 2)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON document for programs")
-    parser.add_argument("--socket", metavar="PATH", help="(default: the configured one)")
-    parser.add_argument("--config", default=CONFIG_DEFAULT, metavar="FILE", help="(%(default)s)")
+    parser.add_argument("--socket", metavar="PATH", help="status socket (the configured one)")
+    parser.add_argument(
+        "--config", default=CONFIG_DEFAULT, metavar="FILE", help="sentinel.toml (%(default)s)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import psutil
-
 from sentinel.model import Proc
 from sentinel.processes import sockdiag
 from sentinel.processes.sockdiag import ListeningSocket
@@ -39,18 +37,6 @@ _UNIX_ROW: Final = re.compile(
     rb"[0-9a-f]{8,16}: [0-9A-F]{8} [0-9A-F]{8} (?P<flags>[0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2}"
     rb" +(?P<inode>[0-9]{1,20})(?: (?P<name>[^\n]+))?\n"
 )
-
-
-def pids() -> list[int]:
-    """Return the pids of all processes, ascending."""
-    return psutil.pids()
-
-
-def pids_named(names: frozenset[str]) -> Iterator[int]:
-    """Yield the pids of the processes of these names, of NAME_CHARS_MAX characters at the most."""
-    for process in psutil.process_iter(["name"]):
-        if (process.info["name"] or "")[:NAME_CHARS_MAX] in names:
-            yield process.pid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +92,6 @@ def uids(pid: int) -> frozenset[int]:
         return frozenset()
     found = next(line for line in status.splitlines() if line.startswith(b"Uid:"))
     return frozenset(map(int, found.split()[1:]))
-
-
-def children(pid: int) -> tuple[int, ...]:
-    """Return the children of *pid*, oldest first, by reading every process: some milliseconds."""
-    stats = map(read_stat, pids())
-    found = [stat.proc for stat in stats if stat is not None and stat.parent == pid]
-    return tuple(proc.pid for proc in sorted(found, key=lambda proc: proc.start_ticks))
 
 
 def link(pid: int, name: str) -> str | None:

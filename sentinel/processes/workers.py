@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sentinel.processes import arguments, procfs
+from sentinel.processes import arguments, listing, procfs
 from sentinel.processes.watch import adopt, living
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Children:
         if not at_once and now_s - self._searched_s < SEARCH_S:
             return ()
         self._searched_s = now_s
-        return procfs.children(self._pid)
+        return listing.children(self._pid)
 
     def close(self) -> None:
         if self._descriptor >= 0:

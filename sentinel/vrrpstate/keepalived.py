@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinel.processes import arguments, procfs, trust
+from sentinel.processes import arguments, listing, procfs, trust
 from sentinel.processes.identity import read_pidfile, started_before
 from sentinel.processes.watch import adopt, living
 
@@ -155,7 +155,7 @@ class Keepalived:
             return None
         self._searched_s = now_s
         followed = {watch.proc.pid for watch in self._children}
-        likely = (pid for pid in procfs.pids() if pid not in followed and _is_searched(pid))
+        likely = (pid for pid in listing.pids() if pid not in followed and _is_searched(pid))
         stats = map(procfs.read_stat, likely)
         ours = [stat.proc for stat in stats if stat is not None and is_ours(stat)]
         oldest = min(ours, key=lambda proc: (proc.start_ticks, proc.pid), default=None)
@@ -261,5 +261,5 @@ def _children(parent: int) -> tuple[int, ...]:
     try:
         listed = Path(f"/proc/{parent}/task/{parent}/children").read_bytes()
     except procfs.GONE:  # it is gone, or the kernel does not list them (CONFIG_PROC_CHILDREN)
-        return procfs.children(parent)
+        return listing.children(parent)
     return tuple(map(int, listed.split()))

@@ -27,7 +27,7 @@ from namespaces import apart, needs_root
 from privileges import NOBODY, folder_for_all
 from processes import descriptors
 
-from sentinel.processes import procfs
+from sentinel.processes import listing, procfs
 from sentinel.vrrpstate.keepalived import (
     VRRP_PIDFILE,
     Keepalived,
@@ -73,7 +73,7 @@ class Family:
     @property
     def children(self) -> tuple[int, ...]:
         """Those that live, oldest first."""
-        return procfs.children(self.parent.pid)
+        return listing.children(self.parent.pid)
 
 
 @contextmanager
@@ -231,8 +231,8 @@ async def test_a_container_with_our_network_is_this_node(tmp_path: Path) -> None
     """Its VIPs are ours; and our pidfile speaks of pids that are not those of its namespace."""
     argv = ("bash", "-c", FAMILY, "keepalived", "-r", str(tmp_path / "vrrp.pid"))
     with contained_under_its_name(tmp_path, "--pid", *argv) as parent:
-        wait_until(lambda: len(procfs.children(parent.pid)) == 2, "the children are born")
-        children = procfs.children(parent.pid)
+        wait_until(lambda: len(listing.children(parent.pid)) == 2, "the children are born")
+        children = listing.children(parent.pid)
         (tmp_path / "vrrp.pid").write_text(f"{children[0]}\n")
         with following(0, tmp_path / "none") as keepalived:
             seen = keepalived.look()
@@ -263,8 +263,8 @@ async def test_a_helper_of_a_like_name_is_no_child(tmp_path: Path) -> None:
         running_under_its_name(tmp_path, "bash", "-c", f"{helper} 60 & wait") as parent,
         following(parent.pid, tmp_path / "none") as keepalived,
     ):
-        wait_until(lambda: procfs.children(parent.pid), "it is born")
-        (pid,) = procfs.children(parent.pid)
+        wait_until(lambda: listing.children(parent.pid), "it is born")
+        (pid,) = listing.children(parent.pid)
         try:
             wait_until(lambda: procfs.program(pid) == str(helper), "it runs")
             assert keepalived.look().pids == (parent.pid,)
