@@ -15,7 +15,6 @@ from sentinel.address import read_listen, read_peer_url
 from sentinel.config import (
     Command,
     Config,
-    Keepalived,
     Manager,
     Pace,
     Peer,
@@ -58,7 +57,12 @@ def contradictions(config: Config, where: Where) -> Iterator[Contradiction]:
     yield from _spent_in_time(config.restart)
     if config.haproxy.manager is not Manager.COMMANDS:
         yield from _start_limit(config.restart)
-    yield from _hold(config.keepalived)
+    yield from _above(
+        "keepalived.hold",
+        config.keepalived.hold_s,
+        "keepalived.hold_max",
+        config.keepalived.hold_max_s,
+    )
     yield from _same_paths(config)
     yield from _own_peer(config.peer)
     yield from _too_old("process", config.process, PROCESS_STALE_S)
@@ -93,13 +97,9 @@ def _attempts_s(restart: Restart, each_s: float) -> Iterator[float]:
 
 def _spent_in_time(restart: Restart) -> Iterator[Contradiction]:
     """Only a spent budget leads on to the last rung, so it must be possible to spend it."""
-    if restart.backoff_s > restart.backoff_max_s:
-        yield Contradiction(
-            keys=("restart.backoff", "restart.backoff_max"),
-            wrong=f"{write_duration(restart.backoff_s)} is longer than backoff_max, "
-            f"{write_duration(restart.backoff_max_s)}",
-            cure="raise backoff_max, or lower this",
-        )
+    yield from _above(
+        "restart.backoff", restart.backoff_s, "restart.backoff_max", restart.backoff_max_s
+    )
     *_, last_s = (0.0, *_attempts_s(restart, restart.verify_s))
     if last_s >= restart.window_s:
         yield Contradiction(
@@ -128,14 +128,14 @@ def _start_limit(restart: Restart) -> Iterator[Contradiction]:
         )
 
 
-def _hold(keepalived: Keepalived) -> Iterator[Contradiction]:
+def _above(key: str, value_s: float, bound: str, bound_s: float) -> Iterator[Contradiction]:
     """A bound below what it bounds is none."""
-    if keepalived.hold_s > keepalived.hold_max_s:
+    if value_s > bound_s:
+        name = bound.rpartition(".")[2]
         yield Contradiction(
-            keys=("keepalived.hold", "keepalived.hold_max"),
-            wrong=f"{write_duration(keepalived.hold_s)} is longer than hold_max, "
-            f"{write_duration(keepalived.hold_max_s)}",
-            cure="raise hold_max, or lower this",
+            keys=(key, bound),
+            wrong=f"{write_duration(value_s)} is longer than {name}, {write_duration(bound_s)}",
+            cure=f"raise {name}, or lower this",
         )
 
 
