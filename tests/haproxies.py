@@ -126,6 +126,7 @@ class Haproxy:
     def reload(self) -> int:
         """Reload by SIGUSR2 and return the pid of the new worker, which answers."""
         before = self.answering_pid()
+        wait_until(lambda: takes_signals(self.main_pid), "the master takes signals")
         os.kill(self.main_pid, signal.SIGUSR2)
         wait_until(lambda: self.answering_pid() not in {0, before}, "the new worker answers")
         wait_until(lambda: takes_signals(self.main_pid), "the master takes signals again")

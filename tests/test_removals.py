@@ -64,12 +64,15 @@ def test_the_kernel_names_who_removed_an_address() -> None:
 
 def test_a_name_that_is_no_text_is_a_name() -> None:
     """The kernel cuts one after 15 bytes, in the middle of a character if need be."""
-    renamed = "import ctypes; ctypes.CDLL(None).prctl(15, 'keepalived_ver\u00fc'.encode()); input()"
+    renamed = (
+        "import ctypes, signal; signal.signal(signal.SIGUSR1, print);"
+        " ctypes.CDLL(None).prctl(15, 'keepalived_ver\u00fc'.encode()); input()"
+    )
     argv = [sys.executable, "-c", renamed]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
         comm = Path(f"/proc/{process.pid}/comm")
         wait_until(lambda: comm.read_bytes() == b"keepalived_ver\xc3\n", "it has its name")
-        assert waits_for(process.pid, signal.SIGINT), "Python handles it"
+        assert waits_for(process.pid, signal.SIGUSR1), "it handles it"
         [found] = Removals().of(notice("192.0.2.1", port=process.pid))
         assert found == Removal(address="192.0.2.1", by="keepalived_ver\udcc3")
         process.communicate(b"\n")
