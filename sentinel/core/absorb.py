@@ -235,20 +235,16 @@ def _hook(policy: Policy, state: State, age_s: float | None, now_s: float) -> Ab
 
     keepalived takes a hook that it cannot execute for a success, so silence is the only sign. One
     that never called is missed only while keepalived is known to run: it may not be there at all.
-    One that is known to have ended calls no more, and is not missed either.
     """
     waited_s = now_s - (now_s if state.started_s is None else state.started_s)
-    known = state.vrrp is not None or (state.keepalived is not None and state.keepalived.known)
     lives = runs(state.keepalived) or (state.vrrp is not None and bool(state.vrrp.pids))
-    missed = lives or (age_s is not None and not known)
-    silent_s = (waited_s if age_s is None else age_s) if missed else 0.0
+    silent_s = age_s if age_s is not None else waited_s if lives else 0.0
     silent = 0 < policy.call_within_s < silent_s and not state.memory.keepalived_stopped
     if silent == state.hook_silent:
         return state, ()
     state = replace(state, hook_silent=silent)
     if not silent:
-        called = age_s is not None and age_s <= policy.call_within_s
-        return state, (Report(name="hook.called_again", level="info"),) if called else ()
+        return state, (Report(name="hook.called_again", level="info"),)
     age = "never" if age_s is None else round(age_s, 1)
     report = Report(name="hook.not_called", level="error", fields=(("last_call_age_s", age),))
     return replace(state, keepalived_stale=True), (report,)
